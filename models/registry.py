@@ -1,0 +1,162 @@
+"""How one row of a model YAML becomes a layer.
+
+A layer states, where it is defined, how it meets its neighbours: ``@layer(projects)`` above the class is all it takes.
+The parser holds no list of classes and never evaluates text as code.
+"""
+
+import ast
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
+
+from torch import nn
+
+from utils.errors import UserError, near_matches
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a row is being placed."""
+
+    channels: list[int]  # of each of its inputs
+    repeats: int  # the row's number, after depth_multiple
+    width: Callable[[int], int]  # applies width_multiple; leaves the head's own channel count alone
+
+
+class Plan(NamedTuple):
+    """What the parser builds for a row."""
+
+    arguments: Sequence[Any]  # of the constructor
+    out_channels: int
+    copies: int = 1  # chained in an nn.Sequential when more than one
+    options: dict[str, Any] = {}  # noqa: RUF012  keyword arguments of the constructor
+
+
+Planner = Callable[..., Plan]  # (site, *row arguments, **row options)
+LayerClass = TypeVar("LayerClass", bound=type[nn.Module])
+
+
+def keeps(site: Site, *arguments: Any, **options: Any) -> Plan:
+    """Plan a layer that takes the row's arguments as they are and keeps the channel count, e.g. nn.Upsample."""
+    return Plan(arguments, site.channels[0], site.repeats, options)
+
+
+def gates(site: Site, declared: int | None = None, **options: Any) -> Plan:
+    """Plan a layer built as ``Class(channels, **options)`` whose output has its input's shape, e.g. NAMAttention.
+
+    The row may declare the channel count (before ``width_multiple``); it must be what arrives.
+    """
+    arriving = site.channels[0]
+    if declared is not None and site.width(declared) != arriving:
+        raise UserError(
+            f"declares {declared} channels ({site.width(declared)} after width_multiple) but {arriving} arrive; "
+            "declare what the layer before it gives, or leave the list empty"
+        )
+    return Plan([arriving], arriving, site.repeats, options)
+
+
+def joins(site: Site, *arguments: Any) -> Plan:
+    """Plan a layer that puts its inputs together along the channels, e.g. Concat."""
+    return Plan(arguments, sum(site.channels), site.repeats)
+
+
+def projects(site: Site, out_channels: int, *arguments: Any, **options: Any) -> Plan:
+    """Plan a layer built as ``Class(in_channels, out_channels, ...)``, chained ``repeats`` times, e.g. Conv."""
+    out = site.width(out_channels)
+    return Plan([site.channels[0], out, *arguments], out, site.repeats, options)
+
+
+def stacks(site: Site, out_channels: int, *arguments: Any, **options: Any) -> Plan:
+    """Plan a layer built as ``Class(in_channels, out_channels, repeats, ...)`` that repeats inside itself, e.g. C3."""
+    out = site.width(out_channels)
+    return Plan([site.channels[0], out, site.repeats, *arguments], out, 1, options)
+
+
+def detects(site: Site, classes: int, anchors: list[list[float]] | int) -> Plan:
+    """Plan a detection head. ``anchors`` as a number asks for that many per level, with placeholder sizes (v6.1)."""
+    if isinstance(anchors, int):
+        anchors = [list(range(2 * anchors)) for _ in site.channels]
+    if len(anchors) != len(site.channels):
+        raise UserError(f"has {len(anchors)} rows of anchors but {len(site.channels)} inputs; give one row per input")
+    return Plan([classes, anchors, site.channels], 0)
+
+
+class RegisteredLayer(NamedTuple):
+    """A class that rows may name, and its planner."""
+
+    build: Callable[..., nn.Module]
+    plan: Planner
+
+
+@dataclass
+class Registry:
+    """The layers that rows may name."""
+
+    layers: dict[str, RegisteredLayer] = field(default_factory=dict)
+
+    def add(self, name: str, build: Callable[..., nn.Module], plan: Planner) -> None:
+        """Register ``build`` under ``name``.
+
+        Raises:
+            UserError: another class has that name.
+        """
+        taken = self.layers.get(name)
+        if taken and getattr(taken.build, "__module__", "") != getattr(build, "__module__", ""):
+            raise UserError(f"layer name '{name}' is taken by {taken.build.__module__}; rename the new class")
+        self.layers[name] = RegisteredLayer(build, plan)
+
+    def find(self, name: str) -> RegisteredLayer:
+        """Return the layer called ``name``.
+
+        Raises:
+            UserError: there is none; near matches are named.
+        """
+        if name not in self.layers:
+            raise UserError(
+                f"unknown layer '{name}'{near_matches(name, self.layers)} "
+                "(a new layer is a class with @layer above it, see models/registry.py)"
+            )
+        return self.layers[name]
+
+
+REGISTRY = Registry()
+
+
+def layer(plan: Planner) -> Callable[[LayerClass], LayerClass]:
+    """Make a class available to model YAMLs under its own name, placed by ``plan``."""
+
+    def register(layer_class: LayerClass) -> LayerClass:
+        REGISTRY.add(layer_class.__name__, layer_class, plan)
+        return layer_class
+
+    return register
+
+
+ACTIVATIONS = ("SiLU", "ReLU", "ReLU6", "LeakyReLU", "Hardswish", "Hardsigmoid", "Sigmoid", "Tanh", "Mish", "GELU", "ELU")
+KEEPING = ("Upsample", "MaxPool2d", "AvgPool2d", "ZeroPad2d", "Identity", "Dropout", "Dropout2d", *ACTIVATIONS)
+
+for _name in KEEPING:
+    REGISTRY.add(f"nn.{_name}", getattr(nn, _name), keeps)
+REGISTRY.add("nn.BatchNorm2d", nn.BatchNorm2d, gates)
+REGISTRY.add("nn.Conv2d", nn.Conv2d, projects)
+REGISTRY.add("nn.ConvTranspose2d", nn.ConvTranspose2d, projects)
+
+
+def parse_activation(text: str) -> nn.Module:
+    """Build an activation from text such as ``"nn.LeakyReLU(0.1)"`` without evaluating it.
+
+    Raises:
+        UserError: not ``nn.<Activation>(plain values)`` with an activation this project knows.
+    """
+    match = re.fullmatch(r"(?:torch\.)?nn\.(\w+)\((.*)\)", text.strip())
+    if not match or match[1] not in ACTIVATIONS:
+        raise UserError(f"activation '{text}' is not one of nn.{', nn.'.join(ACTIVATIONS)} with plain values in ()")
+    try:
+        call = ast.parse(f"f({match[2]})", mode="eval").body
+        assert isinstance(call, ast.Call)
+        arguments = [ast.literal_eval(node) for node in call.args]
+        options = {node.arg: ast.literal_eval(node.value) for node in call.keywords if node.arg}
+        return getattr(nn, match[1])(*arguments, **options)
+    except (SyntaxError, ValueError, TypeError, AssertionError) as error:
+        raise UserError(f"activation '{text}' cannot be built ({error})") from error

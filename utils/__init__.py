@@ -1,0 +1,1 @@
+"""What is done with the network: data, training, evaluation, and the helpers below them."""

@@ -1,0 +1,1 @@
+"""The scenes of the built-in data set: geometry, patterns, light, and their composition."""

@@ -1,0 +1,61 @@
+"""Which processor runs the network, and how many helpers feed it."""
+
+import os
+import platform
+
+import torch
+
+from utils.errors import UserError
+
+
+def select_device(request: str = "") -> torch.device:
+    """Turn v6.1's ``--device`` text into a device.
+
+    Args:
+        request: ``""`` (CUDA if there is one, else Apple MPS, else CPU), ``"cpu"``, ``"mps"``, ``"0"`` or ``"cuda:0"``.
+
+    Raises:
+        UserError: the device asked for is not there.
+    """
+    wanted = request.strip().lower().removeprefix("cuda:").replace("cuda", "0")
+    if wanted == "cpu":
+        return torch.device("cpu")
+    if wanted == "mps":
+        if not torch.backends.mps.is_available():
+            raise UserError("--device mps: this machine or this torch build has no Apple MPS; use --device cpu")
+        return torch.device("mps")
+    if wanted == "":
+        if torch.cuda.is_available():
+            return torch.device("cuda", 0)
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if not wanted.isdigit():
+        raise UserError(f"--device '{request}' is not understood; use cpu, mps or the number of one GPU, such as 0")
+    if int(wanted) >= torch.cuda.device_count():
+        raise UserError(f"--device {request}: torch sees {torch.cuda.device_count()} CUDA devices; use --device cpu")
+    return torch.device("cuda", int(wanted))
+
+
+def describe_device(device: torch.device) -> str:
+    """Return a banner such as ``"torch 2.14.1 CPU (x86_64, 2 threads)"``."""
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        name = f"CUDA:{device.index} ({properties.name}, {properties.total_memory / 2**20:.0f}MiB)"
+    elif device.type == "mps":
+        name = "MPS"
+    else:
+        name = f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
+    return f"torch {torch.__version__} {name}"
+
+
+def worker_count(limit: int, batch_size: int) -> int:
+    """Return the number of loader processes: at most ``limit`` and one a core; none for single-image batches."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(limit, cores, batch_size if batch_size > 1 else 0)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for queued GPU work, so that a clock read next is honest; does nothing on CPU."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

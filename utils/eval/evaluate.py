@@ -1,0 +1,289 @@
+"""Run a detector over a data set and measure it."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from utils.boxes import scale_boxes
+from utils.device import synchronize
+from utils.errors import UserError
+from utils.eval.confusion import ConfusionMatrix
+from utils.eval.metrics import ClassMetrics, ap_per_class, fitness, labels_per_image, match_detections
+from utils.eval.nms import non_max_suppression
+from utils.log import LOGGER, progress
+
+if TYPE_CHECKING:
+    from utils.data.loader import Batch
+
+Forward = Callable[[Tensor], tuple[Tensor, list[Tensor] | None]]
+Criterion = Callable[[list[Tensor], Tensor], tuple[Tensor, Tensor]]
+
+COLUMNS = ("Class", "Images", "Labels", "P", "R", "mAP@.5", "mAP@.5:.95")
+MANY_CLASSES = 50  # from this number on, a table lists classes only when asked to
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How predictions become detections.
+
+    Attributes:
+        confidence: least score, 0..1.
+        iou: overlap above which suppression drops a box, 0..1.
+        max_detections: most detections of one image.
+        single_class: treat every prediction and label as class 0.
+        device: where the network runs.
+        half: hand the network float16 images.
+    """
+
+    confidence: float = 0.001
+    iou: float = 0.6
+    max_detections: int = 300
+    single_class: bool = False
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    half: bool = False
+
+
+class Sink(Protocol):
+    """Receives what was found in each batch, for files and pictures."""
+
+    def write(self, batch: "Batch", detections: list[Tensor], native: list[Tensor]) -> None:
+        """Take one batch.
+
+        Args:
+            batch: images and targets as loaded.
+            detections: B tensors (n, 6) left, top, right, bottom in px of ``batch.images``, score, class; best first.
+            native: the same with boxes in px of the original images.
+        """
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a detector achieved on a data set.
+
+    Attributes:
+        metrics: results of the classes that have labels.
+        names: class index to name.
+        images: number of images.
+        label_counts: (classes,) labels of each class.
+        losses: validation box, objectness and class loss; zeros when no criterion was given.
+        speed_ms: milliseconds an image for preparing, inference and suppression.
+        confusion: which classes were mixed up.
+    """
+
+    metrics: ClassMetrics
+    names: Mapping[int, str]
+    images: int
+    label_counts: np.ndarray
+    losses: tuple[float, float, float]
+    speed_ms: tuple[float, float, float]
+    confusion: ConfusionMatrix
+
+    @property
+    def precision(self) -> float:
+        """Mean precision at the operating point, 0..1."""
+        return self.metrics.mean("precision")
+
+    @property
+    def recall(self) -> float:
+        """Mean recall at the operating point, 0..1."""
+        return self.metrics.mean("recall")
+
+    @property
+    def map50(self) -> float:
+        """Mean average precision at IoU 0.50, 0..1."""
+        return self.metrics.mean("ap50")
+
+    @property
+    def map75(self) -> float:
+        """Mean average precision at IoU 0.75, 0..1."""
+        return self.metrics.mean("ap75")
+
+    @property
+    def map50_95(self) -> float:
+        """Mean average precision over IoU 0.50 to 0.95, 0..1."""
+        return self.metrics.mean("ap50_95")
+
+    @property
+    def labels(self) -> int:
+        """Number of labels."""
+        return int(self.label_counts.sum())
+
+    @property
+    def results(self) -> tuple[float, ...]:
+        """The seven numbers of v6.1: precision, recall, mAP50, mAP50-95 and the three losses."""
+        return (self.precision, self.recall, self.map50, self.map50_95, *self.losses)
+
+    @property
+    def fitness(self) -> float:
+        """The number by which the best checkpoint is chosen."""
+        return fitness(self.precision, self.recall, self.map50, self.map50_95)
+
+    def class_maps(self) -> np.ndarray:
+        """Return (classes,) mAP50-95 of each class; classes without labels get the mean, as in v6.1."""
+        maps = np.full(len(self.names), self.map50_95)
+        maps[self.metrics.classes] = self.metrics.ap50_95
+        return maps
+
+    def table(self, every_class: bool = False) -> list[str]:
+        """Return v6.1's table: a header, the means, then one row a class that has labels.
+
+        Args:
+            every_class: list the classes although there are 50 or more of them.
+        """
+        means = (self.labels, self.precision, self.recall, self.map50, self.map50_95)
+        lines = [header(), self._row("all", *means)]
+        if len(self.names) > 1 and (every_class or len(self.names) < MANY_CLASSES):
+            found = self.metrics
+            columns = (found.label_counts, found.precision, found.recall, found.ap50, found.ap50_95)
+            names = [self.names[index] for index in found.classes]
+            lines += [self._row(*row) for row in zip(names, *columns, strict=True)]
+        return lines
+
+    def _row(self, name: str, labels: int, *numbers: float) -> str:
+        return f"{name:>20}{self.images:>11}{labels:>11}" + "".join(f"{number:>11.3g}" for number in numbers)
+
+
+def header() -> str:
+    """Return the header of `Evaluation.table`."""
+    return f"{COLUMNS[0]:>20}" + "".join(f"{name:>11}" for name in COLUMNS[1:])
+
+
+@torch.no_grad()
+def evaluate(
+    forward: Forward,
+    batches: Iterable["Batch"],
+    names: Mapping[int, str],
+    settings: EvaluationSettings,
+    criterion: Criterion | None = None,
+    sinks: Sequence[Sink] = (),
+) -> Evaluation:
+    """Run ``forward`` over ``batches`` and measure its detections in the pixels of the original images.
+
+    Args:
+        forward: takes (B, 3, H, W) RGB in 0..1, channels last, on the device of ``settings``; gives the decoded
+            (B, N, 5 + classes) rows of `non_max_suppression` and the raw outputs that ``criterion`` takes, or None.
+        batches: the data set.
+        names: class index to name, 0..classes-1. With ``single_class`` one class is left, whatever is given.
+        settings: thresholds and device.
+        criterion: takes raw outputs and (n, 6) targets, gives the loss and its (3,) parts.
+        sinks: receive the detections of each batch.
+
+    Raises:
+        UserError: the network predicts another number of classes than ``names`` has, or there is no image.
+    """
+    if settings.single_class:
+        names = {0: names[0] if len(names) == 1 else "item"}
+    tally, clocks = _Tally(len(names)), [_Stopwatch(settings.device) for _ in range(3)]
+    losses: list[Tensor] = []
+    for batch in progress(batches, "validating", unit="batch"):
+        with clocks[0]:
+            images = _prepare(batch.images, settings)  # (B, 3, H, W)
+        with clocks[1]:
+            decoded, raw = forward(images)  # (B, N, 5 + classes)
+        if criterion is not None and raw is not None:
+            losses.append(criterion(raw, batch.targets.to(settings.device))[1].float())
+        with clocks[2]:
+            detections = _detect(decoded, settings, len(names))
+        detections = [found.cpu() for found in detections]
+        native = tally.add(batch, detections)
+        for sink in sinks:
+            sink.write(batch, detections, native)
+    if not tally.images:
+        raise UserError("there is no image to evaluate; check the 'val' entry of the data set YAML")
+    if not len(tally.labels):
+        LOGGER.warning("no labels found in the data set: every metric is 0")
+    parts = torch.stack(losses).mean(0).tolist() if losses else (0.0, 0.0, 0.0)
+    return tally.summary(names, tuple(parts), tuple(clock.seconds * 1e3 / tally.images for clock in clocks))
+
+
+def _prepare(images: Tensor, settings: EvaluationSettings) -> Tensor:
+    """Turn (B, 3, H, W) uint8 into 0..1 on the device, channels last."""
+    images = images.to(settings.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+    return (images.half() if settings.half else images.float()).div_(255)
+
+
+def _detect(decoded: Tensor, settings: EvaluationSettings, class_count: int) -> list[Tensor]:
+    predicted = decoded.shape[2] - 5
+    if not settings.single_class and predicted != class_count:
+        raise UserError(
+            f"the network predicts {predicted} classes but the data set names {class_count}; "
+            "use the data YAML it was trained on, or --single-cls"
+        )
+    detections = non_max_suppression(
+        decoded,
+        settings.confidence,
+        settings.iou,
+        agnostic=settings.single_class,
+        multi_label=True,
+        max_detections=settings.max_detections,
+    )
+    if settings.single_class:
+        for found in detections:
+            found[:, 5] = 0
+    return detections
+
+
+class _Tally:
+    """Collects, image by image, what the metrics need."""
+
+    def __init__(self, class_count: int):
+        self.confusion = ConfusionMatrix(class_count)
+        self.images = 0
+        self._correct = [torch.zeros(0, 10, dtype=torch.bool)]
+        self._found = [torch.zeros(0, 6)]
+        self._labels = [torch.zeros(0, 5)]
+
+    def add(self, batch: "Batch", detections: list[Tensor]) -> list[Tensor]:
+        """Match a batch and return its detections in the pixels of the original images."""
+        input_hw = (batch.images.shape[2], batch.images.shape[3])
+        labels = labels_per_image(batch.targets.cpu().float(), len(detections), input_hw)
+        geometry = zip(batch.original_hw, batch.ratios, batch.pads_xy, strict=True)
+        native = []
+        for found, label, (original_hw, ratio, pad_xy) in zip(detections, labels, geometry, strict=True):
+            found, label = found.clone(), label.clone()
+            found[:, :4] = scale_boxes(found[:, :4], input_hw, original_hw, ratio, pad_xy)
+            label[:, 1:] = scale_boxes(label[:, 1:], input_hw, original_hw, ratio, pad_xy)
+            if self.confusion.class_count == 1:
+                label[:, 0] = 0
+            self._correct.append(match_detections(found, label))
+            self._found.append(found)
+            self._labels.append(label)
+            self.confusion.update(found, label)
+            native.append(found)
+        self.images += len(detections)
+        return native
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(m,) class of every label."""
+        return torch.cat(self._labels)[:, 0].numpy().astype(int)
+
+    def summary(
+        self, names: Mapping[int, str], losses: tuple[float, float, float], speed_ms: tuple[float, float, float]
+    ) -> Evaluation:
+        """Compute the metrics of everything collected."""
+        found = torch.cat(self._found).numpy()
+        metrics = ap_per_class(torch.cat(self._correct).numpy(), found[:, 4], found[:, 5], self.labels)
+        counts = np.bincount(self.labels, minlength=len(names))
+        return Evaluation(metrics, names, self.images, counts, losses, speed_ms, self.confusion)
+
+
+class _Stopwatch:
+    """Adds up the seconds spent inside its ``with`` blocks, queued GPU work included."""
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.seconds = 0.0
+
+    def __enter__(self) -> None:
+        synchronize(self.device)
+        self._start = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        synchronize(self.device)
+        self.seconds += time.perf_counter() - self._start

@@ -1,0 +1,124 @@
+"""Paths, YAML files and writes that cannot leave half a file behind."""
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from utils.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def datasets_dir() -> Path:
+    """Return the folder that holds data sets: ``$YOLOV5_DATASETS_DIR``, else ``datasets`` beside the project."""
+    return Path(os.environ.get("YOLOV5_DATASETS_DIR") or ROOT.parent / "datasets").resolve()
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; rename it into place when the block succeeds.
+
+    A crash, a full disk or Ctrl-C inside the block leaves the previous file as it was. The temporary name keeps the
+    suffix of ``path``, because writers such as OpenCV choose their format by it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def increment_path(path: Path, exist_ok: bool = False) -> Path:
+    """Return ``path`` if it is free (or ``exist_ok``), else the next of ``exp2, exp3, ...`` (v6.1's run-folder rule)."""
+    if exist_ok or not path.exists():
+        return path
+    taken = [re.fullmatch(re.escape(path.name) + r"(\d+)", sibling.name) for sibling in path.parent.iterdir()]
+    numbers = [int(match[1]) for match in taken if match]
+    return path.with_name(f"{path.name}{max(numbers, default=1) + 1}")
+
+
+def make_run_folder(project: str, name: str, exist_ok: bool = False) -> Path:
+    """Create and return the run folder ``project/name[N]``.
+
+    Raises:
+        UserError: the folder cannot be created or written.
+    """
+    folder = increment_path(Path(project) / name, exist_ok)
+    try:
+        folder.mkdir(parents=True, exist_ok=exist_ok)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"cannot write run folder '{folder}' ({error.strerror}); choose another --project") from error
+    return folder
+
+
+def find_file(name: str, kind: str) -> Path:
+    """Return the file a user means by ``name``: an existing path, else the only such file below data/ or models/.
+
+    Args:
+        name: path or bare file name, e.g. ``"hyp.scratch-low.yaml"``.
+        kind: what the file is for, used in the error, e.g. ``"--hyp"``.
+
+    Raises:
+        UserError: nothing found, or several files of that name.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise UserError(f"{kind} '{name}' is a folder, expected a file")
+    folders = [folder for folder in (ROOT / "data", ROOT / "models") if folder.is_dir()]
+    found = [match for folder in folders for match in sorted(folder.rglob(path.name)) if match.is_file()]
+    found = [match for match in found if str(match).endswith(str(Path(*path.parts)).removeprefix("/"))]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UserError(f"{kind} '{name}' is ambiguous: {', '.join(map(str, found))}; give the whole path")
+    raise UserError(f"{kind} '{name}' does not exist; looked in '{Path.cwd()}', data/ and models/")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping with the safe loader.
+
+    Raises:
+        UserError: the file is missing, not UTF-8, malformed (with the line), or not a mapping.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"'{path}' does not exist") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"'{path}' is not a UTF-8 text file ({error.reason} at byte {error.start})") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise UserError(f"{where}: malformed YAML: {getattr(error, 'problem', None) or error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"'{path}' must hold a YAML mapping ('key: value' lines), got {type(content).__name__}")
+    return content
+
+
+def write_yaml(path: Path, content: dict[str, Any]) -> None:
+    """Write ``content`` as YAML in insertion order, atomically."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")

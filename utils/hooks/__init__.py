@@ -1,0 +1,1 @@
+"""What listens to training: console, CSV file, plots."""
