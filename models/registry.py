@@ -133,7 +133,19 @@ def layer(plan: Planner) -> Callable[[LayerClass], LayerClass]:
     return register
 
 
-ACTIVATIONS = ("SiLU", "ReLU", "ReLU6", "LeakyReLU", "Hardswish", "Hardsigmoid", "Sigmoid", "Tanh", "Mish", "GELU", "ELU")
+ACTIVATIONS = (
+    "SiLU",
+    "ReLU",
+    "ReLU6",
+    "LeakyReLU",
+    "Hardswish",
+    "Hardsigmoid",
+    "Sigmoid",
+    "Tanh",
+    "Mish",
+    "GELU",
+    "ELU",
+)
 KEEPING = ("Upsample", "MaxPool2d", "AvgPool2d", "ZeroPad2d", "Identity", "Dropout", "Dropout2d", *ACTIVATIONS)
 
 for _name in KEEPING:

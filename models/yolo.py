@@ -176,7 +176,9 @@ def parse_model(config: dict[str, Any], source: str) -> tuple[nn.Sequential, lis
         name = row[2] if isinstance(row, list) and len(row) > 2 else "?"
         try:
             reads, repeats, name, arguments, options = _read_row(row, words, config["depth_multiple"])
-            inputs = [_channels_of(one, channels, config["ch"]) for one in ([reads] if isinstance(reads, int) else reads)]
+            inputs = [
+                _channels_of(one, channels, config["ch"]) for one in ([reads] if isinstance(reads, int) else reads)
+            ]
             build, plan_row = REGISTRY.find(name)
             plan = _call(plan_row, Site(inputs, repeats, width), *arguments, **options)
             module = _chain(build, plan)

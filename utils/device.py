@@ -2,6 +2,7 @@
 
 import os
 import platform
+import time
 
 import torch
 
@@ -59,3 +60,19 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
+
+
+class Stopwatch:
+    """Adds up the seconds spent inside its ``with`` blocks, queued GPU work included."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.seconds = 0.0
+
+    def __enter__(self) -> None:
+        synchronize(self.device)
+        self._start = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        synchronize(self.device)
+        self.seconds += time.perf_counter() - self._start

@@ -10,9 +10,15 @@ from typing import Any
 
 import yaml
 
-from utils.errors import UserError
+from utils.errors import UserError, near_matches
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def runs_dir(kind: str) -> Path:
+    """Return the default ``--project`` folder, ``runs/<kind>`` in the project, as a path from the working folder."""
+    folder = ROOT / "runs" / kind
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
 def datasets_dir() -> Path:
@@ -48,12 +54,16 @@ def _umask() -> int:
 
 
 def increment_path(path: Path, exist_ok: bool = False) -> Path:
-    """Return ``path`` if it is free (or ``exist_ok``), else the next of ``exp2, exp3, ...`` (v6.1's run-folder rule)."""
+    """Return ``path`` if it is free (or ``exist_ok``), else the next of ``exp2, exp3, ...`` (v6.1's run-folder rule).
+
+    The number goes before the suffix of a file: ``crop.jpg``, ``crop2.jpg``.
+    """
     if exist_ok or not path.exists():
         return path
-    taken = [re.fullmatch(re.escape(path.name) + r"(\d+)", sibling.name) for sibling in path.parent.iterdir()]
+    pattern = re.compile(re.escape(path.stem) + r"(\d+)" + re.escape(path.suffix))
+    taken = [pattern.fullmatch(sibling.name) for sibling in path.parent.iterdir()]
     numbers = [int(match[1]) for match in taken if match]
-    return path.with_name(f"{path.name}{max(numbers, default=1) + 1}")
+    return path.with_name(f"{path.stem}{max(numbers, default=1) + 1}{path.suffix}")
 
 
 def make_run_folder(project: str, name: str, exist_ok: bool = False) -> Path:
@@ -87,14 +97,13 @@ def find_file(name: str, kind: str) -> Path:
         return path
     if path.is_dir():
         raise UserError(f"{kind} '{name}' is a folder, expected a file")
-    folders = [folder for folder in (ROOT / "data", ROOT / "models") if folder.is_dir()]
-    found = [match for folder in folders for match in sorted(folder.rglob(path.name)) if match.is_file()]
-    found = [match for match in found if str(match).endswith(str(Path(*path.parts)).removeprefix("/"))]
-    if len(found) == 1:
-        return found[0]
-    if found:
+    shipped = [file for folder in ("data", "models") for file in sorted((ROOT / folder).rglob("*.yaml"))]
+    found = [file for file in shipped if file.name == name or file == ROOT / path]
+    if not found:
+        raise UserError(f"{kind} '{name}' does not exist{near_matches(name, [file.name for file in shipped])}")
+    if len(found) > 1:
         raise UserError(f"{kind} '{name}' is ambiguous: {', '.join(map(str, found))}; give the whole path")
-    raise UserError(f"{kind} '{name}' does not exist; looked in '{Path.cwd()}', data/ and models/")
+    return found[0]
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -55,13 +55,19 @@ def test_nam_network_in_training_mode(case):
     for level, output in enumerate(raw):
         assert_close(output, NAM[f"{case}_p{level}"], 1e-4)  # batch statistics of 2x2 maps
     weights = [np.random.RandomState(500 + i).standard_normal(output.shape) for i, output in enumerate(raw)]
-    scalar = sum((output * torch.from_numpy(w.astype(np.float32))).sum() for output, w in zip(raw, weights, strict=True))
+    scalar = sum(
+        (output * torch.from_numpy(w.astype(np.float32))).sum() for output, w in zip(raw, weights, strict=True)
+    )
     scalar.backward()
     assert scalar.item() == pytest.approx(NAM_CASES[case]["scalar"], rel=1e-4)
     parameters, state = dict(model.named_parameters()), model.state_dict()
     for entry in NAM.files:
         if entry.startswith(f"{case}_grad::"):
-            assert_close(parameters[entry.split("::")[1]].grad / np.abs(NAM[entry]).max(), NAM[entry] / np.abs(NAM[entry]).max(), 2e-4)
+            assert_close(
+                parameters[entry.split("::")[1]].grad / np.abs(NAM[entry]).max(),
+                NAM[entry] / np.abs(NAM[entry]).max(),
+                2e-4,
+            )
         elif entry.startswith(f"{case}_after::"):
             assert_close(state[entry.split("::")[1]], NAM[entry], 1e-5)
 
@@ -72,7 +78,12 @@ def test_nam_block_alone(block):
     attention = NAMAttention(len(values["gamma"]))
     norm = attention.Channel_Att.bn2
     with torch.no_grad():
-        for tensor, name in ((norm.weight, "gamma"), (norm.bias, "beta"), (norm.running_mean, "mean"), (norm.running_var, "var")):
+        for tensor, name in (
+            (norm.weight, "gamma"),
+            (norm.bias, "beta"),
+            (norm.running_mean, "mean"),
+            (norm.running_var, "var"),
+        ):
             tensor.copy_(values[name])
         assert_close(attention.eval()(values["x"]), values["y_eval"].numpy(), 1e-6)
     x = values["x"].clone().requires_grad_()

@@ -18,7 +18,9 @@ GRAPHS = sorted(key for key in load_golden("models.json")["models"])
 def yaml_path(name: str) -> Path:
     """Return the YAML of a golden model name, from models/ or models/hub/."""
     stem = name.split("@")[0]
-    return next(path for path in (ROOT / "models" / f"{stem}.yaml", ROOT / "models/hub" / f"{stem}.yaml") if path.exists())
+    return next(
+        path for path in (ROOT / "models" / f"{stem}.yaml", ROOT / "models/hub" / f"{stem}.yaml") if path.exists()
+    )
 
 
 def build_on_meta(name: str) -> Model:
@@ -36,7 +38,9 @@ def test_structure_equals_v61(name):
     assert model.stride.tolist() == expected["strides"]
     assert list(model.detect.anchors.shape) == [expected["nl"], expected["na"], 2]
     assert {norm.eps for norm in model.modules() if isinstance(norm, nn.BatchNorm2d)} == set(expected["bn_eps"])
-    assert {norm.momentum for norm in model.modules() if isinstance(norm, nn.BatchNorm2d)} == set(expected["bn_momentum"])
+    assert {norm.momentum for norm in model.modules() if isinstance(norm, nn.BatchNorm2d)} == set(
+        expected["bn_momentum"]
+    )
     for row, layer in zip(model.rows, expected["layers"], strict=True):
         assert (row.index, row.source, row.parameters) == (layer["index"], layer["frm"], layer["params"])
         assert row.type.removeprefix("nn.") == layer["type"].removeprefix("nn.")
@@ -46,14 +50,19 @@ def test_structure_equals_v61(name):
 def test_state_keys_shapes_and_order_equal_v61(name):
     expected = load_golden("models_state.json.gz")[name]
     model = build_on_meta(name)
-    state = [[key, list(tensor.shape), str(tensor.dtype).removeprefix("torch.")] for key, tensor in model.state_dict().items()]
+    state = [
+        [key, list(tensor.shape), str(tensor.dtype).removeprefix("torch.")]
+        for key, tensor in model.state_dict().items()
+    ]
     assert state == expected["state"]
     assert [key for key, _ in model.named_parameters()] == expected["param_order"]
     fused = [[key, list(tensor.shape)] for key, tensor in model.fuse().state_dict().items()]
     assert fused == expected["fused_state"]
 
 
-@pytest.mark.parametrize("name", ["yolov5n@nc80", "yolov5-NAM@nc10", "yolov5-p34@nc80", "yolov5-fpn@nc10", "yolov3-tiny@nc80"])
+@pytest.mark.parametrize(
+    "name", ["yolov5n@nc80", "yolov5-NAM@nc10", "yolov5-p34@nc80", "yolov5-fpn@nc10", "yolov3-tiny@nc80"]
+)
 def test_output_shapes_and_anchors_equal_v61(name):
     expected = load_golden("models.json")["models"][name]
     model = Model(yaml_path(name), nc=int(name.split("@nc")[1]))

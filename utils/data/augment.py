@@ -1,4 +1,4 @@
-"""Changes to training images that keep boxes and pixels together: pure functions of a scene and of numbers drawn before.
+"""Changes to training images that keep boxes and pixels together: pure functions of a scene and of drawn numbers.
 
 Whatever is random is drawn by a ``draw_*`` function from the generator it is given; the function that applies it takes
 the drawn numbers. Formulas, draw order and border grey are those of YOLOv5 v6.1.
@@ -66,9 +66,6 @@ class Augmentation:
     copy_paste: float = 0.0
 
 
-# --- letterbox --------------------------------------------------------------------------------------------------------
-
-
 class Letterbox(NamedTuple):
     """Where an image lands inside a padded frame: resize factor, size after it, and padding in px."""
 
@@ -111,9 +108,6 @@ def letterbox(image: np.ndarray, fit: Letterbox) -> np.ndarray:
         return image
     border = (fit.top, fit.bottom, fit.left, fit.right)
     return cv2.copyMakeBorder(image, *border, cv2.BORDER_CONSTANT, value=(GREY, GREY, GREY))
-
-
-# --- mosaic and mixing ------------------------------------------------------------------------------------------------
 
 
 def draw_mosaic_centre(size: int, generator: Generator) -> tuple[int, int]:
@@ -200,9 +194,6 @@ def _hidden_share(cover: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     return shared / ((boxes[:, 2:] - boxes[:, :2]).prod(1) + 1e-16)
 
 
-# --- affine and perspective -------------------------------------------------------------------------------------------
-
-
 class AffineDraw(NamedTuple):
     """The eight numbers behind one transform, in the order they are drawn."""
 
@@ -216,12 +207,16 @@ class AffineDraw(NamedTuple):
     translate_y: float
 
 
+STILL = AffineDraw(0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.5, 0.5)  # moves nothing
+
+
 def draw_affine(strength: Augmentation, generator: Generator) -> AffineDraw:
     """Draw one transform of the given strength."""
-    limits = (strength.perspective, strength.perspective, strength.degrees, strength.scale)
-    limits += (strength.shear, strength.shear, strength.translate, strength.translate)
-    centres = (0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.5, 0.5)
-    return AffineDraw(*(generator.uniform(mid - limit, mid + limit) for mid, limit in zip(centres, limits, strict=True)))
+    view, turn, zoom = strength.perspective, strength.degrees, strength.scale
+    limits = (view, view, turn, zoom, strength.shear, strength.shear, strength.translate, strength.translate)
+    return AffineDraw(
+        *(generator.uniform(still - limit, still + limit) for still, limit in zip(STILL, limits, strict=True))
+    )
 
 
 def affine_matrix(draw: AffineDraw, size_hw: tuple[int, int], output_hw: tuple[int, int]) -> np.ndarray:
@@ -260,10 +255,10 @@ def warp_image(image: np.ndarray, matrix: np.ndarray, output_hw: tuple[int, int]
     """Return (H, W, 3) ``image`` moved by ``matrix`` bilinearly, grey outside; ``image`` itself if nothing moves."""
     if image.shape[:2] == output_hw and np.array_equal(matrix, np.eye(3)):
         return image
-    border = {"dsize": output_hw[::-1], "borderValue": (GREY, GREY, GREY)}
+    grey = (GREY, GREY, GREY)
     if matrix[2, 0] or matrix[2, 1]:
-        return cv2.warpPerspective(image, matrix, **border)
-    return cv2.warpAffine(image, matrix[:2], **border)
+        return cv2.warpPerspective(image, matrix, output_hw[::-1], borderValue=grey)
+    return cv2.warpAffine(image, matrix[:2], output_hw[::-1], borderValue=grey)
 
 
 def move_points(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
@@ -314,9 +309,6 @@ def keep_boxes(
     return (width > min_side) & (height > min_side) & (area_left > min_area_left) & (aspect < max_aspect)
 
 
-# --- colour and flips -------------------------------------------------------------------------------------------------
-
-
 def draw_hsv_gains(strength: Augmentation, generator: Generator) -> np.ndarray:
     """Draw the factors (3,) for hue, saturation and value, around 1."""
     return generator.uniform(-1, 1, 3) * (strength.hsv_h, strength.hsv_s, strength.hsv_v) + 1
@@ -337,14 +329,14 @@ def jitter_hsv(image: np.ndarray, gains: np.ndarray) -> np.ndarray:
 
 
 def flip_left_right(scene: Scene) -> Scene:
-    """Mirror a scene left to right. Polygons are not carried on: nothing after this step uses them."""
+    """Mirror a scene left to right. Polygons are dropped: no later step uses them."""
     labels, width = scene.labels.copy(), scene.size_hw[1]
     labels[:, [1, 3]] = width - scene.labels[:, [3, 1]]
     return Scene(cv2.flip(scene.image, 1), labels, [])
 
 
 def flip_up_down(scene: Scene) -> Scene:
-    """Mirror a scene top to bottom. Polygons are not carried on: nothing after this step uses them."""
+    """Mirror a scene top to bottom. Polygons are dropped: no later step uses them."""
     labels, height = scene.labels.copy(), scene.size_hw[0]
     labels[:, [2, 4]] = height - scene.labels[:, [4, 2]]
     return Scene(cv2.flip(scene.image, 0), labels, [])

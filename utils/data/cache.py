@@ -8,6 +8,7 @@ import hashlib
 import os
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -62,7 +63,7 @@ def _fingerprint(images: list[Path]) -> str:
 def _save(file: Path, key: str, images: list[Path], scan: Scan) -> None:
     samples, positions = scan.samples, {path: position for position, path in enumerate(images)}
     segments = [segment for sample in samples for segment in sample.segments]
-    arrays = {
+    arrays: dict[str, Any] = {
         "key": np.array(key),
         "counts": np.array([scan.found, scan.missing, scan.empty, scan.corrupt]),
         "warnings": np.array("\n".join(scan.warnings)),

@@ -208,13 +208,17 @@ def check_image(path: Path) -> tuple[tuple[int, int], str | None]:
     except ValueError:
         raise
     except Exception as error:  # Pillow's readers raise many kinds (SyntaxError, struct.error, ...) on broken files
-        raise ValueError(f"cannot be read ({str(error).splitlines()[0] if str(error) else type(error).__name__})") from error
+        raise ValueError(
+            f"cannot be read ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+        ) from error
     return size_hw, None
 
 
 def _upright_hw(image: Image.Image) -> tuple[int, int]:
     width, height = image.size
-    return (width, height) if image.getexif().get(EXIF_ORIENTATION) in SIDEWAYS else (height, width)
+    if "exif" in image.info and image.getexif().get(EXIF_ORIENTATION) in SIDEWAYS:  # elsewhere Pillow would decode
+        return width, height
+    return height, width
 
 
 def _ends_like_jpeg(path: Path) -> bool:

@@ -47,7 +47,7 @@ class ConfusionMatrix:
         np.add.at(self.matrix, (rows, true), 1)
         if found.any():
             stray = np.delete(predicted, partner[found])
-            np.add.at(self.matrix, (stray, background), 1)
+            self.matrix[:, background] += np.bincount(stray, minlength=len(self.matrix))
 
     def _pair(self, boxes: Tensor, label_boxes: Tensor) -> Tensor:
         """Give each detection its best label, then each label its best detection: (m,) indices, -1 for none."""

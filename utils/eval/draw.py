@@ -57,7 +57,7 @@ def draw_detections(
     width = line_width or default_line_width(image)
     for box, label, colour in zip(np.asarray(boxes).round().astype(int).tolist(), labels, colours, strict=True):
         left, top, right, bottom = box
-        cv2.rectangle(image, (left, top), (right, bottom), colour, width, cv2.LINE_AA)
+        cv2.rectangle(image, (left, top), (right, bottom), colour, width)
         if label:
             patch = _text_patch(label, colour, width)
             above = top - len(patch) >= 0
@@ -134,7 +134,8 @@ def plot_batch(
         picture = cv2.resize(np.ascontiguousarray(picture), (width, height), interpolation=cv2.INTER_AREA)
         picture = _draw_tile(picture, detections[index].cpu().numpy(), scale, names, show_scores)
         if index < len(paths):
-            _paste(picture, _text_patch(Path(paths[index]).name[:TITLE_LENGTH], (60, 60, 60), 2), 1, 1)
+            title = _text_patch(Path(paths[index]).name[:TITLE_LENGTH], (60, 60, 60), 2)
+            _paste(picture, title, 1, height - len(title) - 1)  # at the bottom, where no label is
         cv2.rectangle(picture, (0, 0), (width - 1, height - 1), (255, 255, 255), 1)
         canvas[row * height : (row + 1) * height, column * width : (column + 1) * width] = picture
     return canvas
@@ -161,6 +162,6 @@ def plot_targets(
         names: class names; class numbers are shown when None.
         paths: B image files.
     """
-    labels = labels_per_image(targets, len(images), tuple(images.shape[2:]))
+    labels = labels_per_image(targets, len(images), (images.shape[2], images.shape[3]))
     as_detections = [label[:, [1, 2, 3, 4, 0, 0]] for label in labels]
     return plot_batch(images, as_detections, names, paths, show_scores=False)

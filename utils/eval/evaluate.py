@@ -1,6 +1,5 @@
 """Run a detector over a data set and measure it."""
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from utils.boxes import scale_boxes
-from utils.device import synchronize
+from utils.device import Stopwatch
 from utils.errors import UserError
 from utils.eval.confusion import ConfusionMatrix
 from utils.eval.metrics import ClassMetrics, ap_per_class, fitness, labels_per_image, match_detections
@@ -79,8 +78,8 @@ class Evaluation:
     names: Mapping[int, str]
     images: int
     label_counts: np.ndarray
-    losses: tuple[float, float, float]
-    speed_ms: tuple[float, float, float]
+    losses: tuple[float, ...]
+    speed_ms: tuple[float, ...]
     confusion: ConfusionMatrix
 
     @property
@@ -178,7 +177,7 @@ def evaluate(
     """
     if settings.single_class:
         names = {0: names[0] if len(names) == 1 else "item"}
-    tally, clocks = _Tally(len(names)), [_Stopwatch(settings.device) for _ in range(3)]
+    tally, clocks = _Tally(len(names)), [Stopwatch(settings.device) for _ in range(3)]
     losses: list[Tensor] = []
     for batch in progress(batches, "validating", unit="batch"):
         with clocks[0]:
@@ -263,27 +262,9 @@ class _Tally:
         """(m,) class of every label."""
         return torch.cat(self._labels)[:, 0].numpy().astype(int)
 
-    def summary(
-        self, names: Mapping[int, str], losses: tuple[float, float, float], speed_ms: tuple[float, float, float]
-    ) -> Evaluation:
+    def summary(self, names: Mapping[int, str], losses: tuple[float, ...], speed_ms: tuple[float, ...]) -> Evaluation:
         """Compute the metrics of everything collected."""
         found = torch.cat(self._found).numpy()
         metrics = ap_per_class(torch.cat(self._correct).numpy(), found[:, 4], found[:, 5], self.labels)
         counts = np.bincount(self.labels, minlength=len(names))
         return Evaluation(metrics, names, self.images, counts, losses, speed_ms, self.confusion)
-
-
-class _Stopwatch:
-    """Adds up the seconds spent inside its ``with`` blocks, queued GPU work included."""
-
-    def __init__(self, device: torch.device):
-        self.device = device
-        self.seconds = 0.0
-
-    def __enter__(self) -> None:
-        synchronize(self.device)
-        self._start = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        synchronize(self.device)
-        self.seconds += time.perf_counter() - self._start

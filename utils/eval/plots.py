@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PatchCollection
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
@@ -49,7 +50,7 @@ def save_curves(metrics: ClassMetrics, names: Mapping[int, str], folder: Path) -
 def _save_precision_recall(metrics: ClassMetrics, names: Mapping[int, str], path: Path) -> None:
     figure, axes = _curve_figure("Recall", "Precision")
     curve = metrics.precision_by_recall
-    entries = [f"{names[index]} {ap:.3f}" for index, ap in zip(metrics.classes, metrics.ap50, strict=True)]
+    entries = [f"{_plain(names[index])} {ap:.3f}" for index, ap in zip(metrics.classes, metrics.ap50, strict=True)]
     _draw_classes(axes, metrics, curve, entries)
     mean = f"all classes {metrics.mean('ap50'):.3f} mAP@0.5"
     axes.plot(metrics.confidence_axis, curve.mean(0), color=INK, linewidth=3, label=mean)
@@ -60,7 +61,7 @@ def _save_over_confidence(
     metrics: ClassMetrics, curve: np.ndarray, label: str, names: Mapping[int, str], path: Path
 ) -> None:
     figure, axes = _curve_figure("Confidence", label)
-    _draw_classes(axes, metrics, curve, [names[index] for index in metrics.classes])
+    _draw_classes(axes, metrics, curve, [_plain(names[index]) for index in metrics.classes])
     mean = smooth(curve.mean(0))[: len(metrics.confidence_axis)]
     best = int(mean.argmax())
     entry = f"all classes {mean[best]:.2f} at {metrics.confidence_axis[best]:.3f}"
@@ -80,7 +81,7 @@ def _draw_classes(axes: Axes, metrics: ClassMetrics, curves: np.ndarray, entries
     """Draw one thin line a class; coloured and named when there are few of them."""
     few = len(metrics.classes) < LEGEND_CLASSES
     for index, curve, entry in zip(metrics.classes, curves, entries, strict=True):
-        style = {"color": _rgb(index), "label": entry} if few else {"color": "0.75"}
+        style = {"color": _rgb(index), "label": entry} if few else {"color": "0.8"}
         axes.plot(metrics.confidence_axis, curve, linewidth=1, **style)
 
 
@@ -109,7 +110,7 @@ def save_confusion_matrix(fractions: np.ndarray, names: Mapping[int, str], path:
             ink, size = ("white" if value > 0.5 else "black"), min(12, 160 / count)
             axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=ink, fontsize=size)
     if 0 < len(names) < NAMED_CLASSES and len(names) == count - 1:
-        ticks, size = [*(names[index] for index in range(count - 1)), "background"], min(11, 480 / count)
+        ticks, size = [*(_plain(names[index]) for index in range(count - 1)), "background"], min(11, 480 / count)
         axes.set_xticks(range(count), ticks, rotation=90, fontsize=size)
         axes.set_yticks(range(count), ticks, fontsize=size)
     axes.set_xticks(np.arange(count + 1) - 0.5, minor=True)
@@ -144,7 +145,7 @@ def _draw_class_counts(axes: Axes, classes: np.ndarray, names: Mapping[int, str]
     axes.set(ylabel="objects", title=f"{len(classes)} objects in {np.count_nonzero(counts)} classes")
     axes.spines[["top", "right"]].set_visible(False)
     if 0 < len(names) < NUMBERED_CLASSES:
-        axes.set_xticks(range(len(names)), [names[index] for index in range(len(names))], rotation=90)
+        axes.set_xticks(range(len(names)), [_plain(names[index]) for index in range(len(names))], rotation=90)
     else:
         axes.set_xlabel("class")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -158,7 +159,7 @@ def _draw_shapes(axes: Axes, labels: np.ndarray) -> None:
 
 
 def _draw_density(axes: Axes, points: np.ndarray, x_label: str, y_label: str) -> None:
-    axes.hist2d(points[:, 0], points[:, 1], bins=50, range=[[0, 1], [0, 1]], cmap="Blues", cmin=1)
+    axes.hist2d(points[:, 0], points[:, 1], bins=50, range=[[0, 1], [0, 1]], cmap="Blues", norm=PowerNorm(0.4, vmin=0))
     axes.set(xlabel=x_label, ylabel=y_label, aspect="equal", title=f"{x_label} and {y_label}")
 
 
@@ -202,6 +203,11 @@ def _gaussian_smooth(values: np.ndarray, sigma: float) -> np.ndarray:
     weight = np.convolve(known, kernel, mode="valid")
     total = np.convolve(np.where(known, padded, 0), kernel, mode="valid")
     return np.divide(total, weight, out=np.full_like(values, np.nan), where=weight > 0)
+
+
+def _plain(name: str) -> str:
+    """Keep matplotlib from reading dollar signs as mathematics."""
+    return name.replace("$", r"\$")
 
 
 def _rgb(index: int) -> tuple[float, float, float]:

@@ -1,7 +1,7 @@
 """Patterns, backgrounds, light and lens, on uint8 images and in integer arithmetic.
 
-Of OpenCV's filters only those whose result is the same in every build are used: enlarging by ``INTER_LINEAR_EXACT``, and
-box blurs with odd sides, whose averages never end in .5 and so leave nothing to rounding.
+Of OpenCV's filters only those with the same result in every build are used: resizing by ``INTER_LINEAR_EXACT``, and box
+blurs with odd sides, whose averages never end in .5 and so leave nothing to rounding.
 """
 
 from collections.abc import Callable
@@ -167,7 +167,7 @@ def apply_light(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
         light = light * (255 - cv2.blur(shadow, (9, 9)).astype(np.uint16)) // 255
     tint = rng.integers(112, 145, 3)
     table = np.minimum(np.arange(256)[:, None] * tint >> 7, 255).astype(np.uint8)  # (256, 3)
-    tinted = cv2.LUT(image, table[None])
+    tinted = cv2.LUT(image, table[None]).astype(np.uint16)
     return np.minimum(tinted * light.astype(np.uint16)[..., None] >> 7, 255).astype(np.uint8)
 
 

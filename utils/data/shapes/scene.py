@@ -9,6 +9,7 @@ from utils.data.shapes.geometry import (
     CLASS_SHAPES,
     DECOY_SHAPES,
     SOLID,
+    SUBPIXEL_BITS,
     Contour,
     Sprite,
     chance,
@@ -68,12 +69,13 @@ class Canvas:
 
     def __init__(self, image: np.ndarray) -> None:
         self.image = image  # (h, w, 3) uint8
-        self.owner = np.zeros(image.shape[:2], np.int16)
+        self.owner: np.ndarray = np.zeros(image.shape[:2], np.int16)
 
     @property
     def size_hw(self) -> tuple[int, int]:
         """Height and width in pixels."""
-        return self.owner.shape
+        height, width = self.owner.shape
+        return height, width
 
     def paint(self, sprite: Sprite, texture: np.ndarray, number: int) -> None:
         """Lay (h, w, 3) uint8 ``texture`` through the mask and sign the covered pixels with ``number``."""
@@ -155,11 +157,11 @@ def _find_place(
     degrees, tolerance = draw_int(rng, 0, 359), pick(rng, (0, 5, 20, 40, 60))
     inset = -size // 5 if chance(rng, 12) else size // 2 + 1  # the first may be cut by the image's edge
     height, width = size_hw
-    turned = place(points, degrees, size, (0, 0)) >> 4
+    turned = place(points, degrees, size, (0, 0)) >> SUBPIXEL_BITS
     extent = np.concatenate([turned.min(0), turned.max(0)])  # xyxy pixels about the centre
     for _ in range(15):
         x, y = draw_int(rng, inset, width - 1 - inset), draw_int(rng, inset, height - 1 - inset)
-        box = extent + (x, y, x, y)
+        box = extent + np.array([x, y, x, y])
         if all(_overlap_percent(box, other) <= tolerance for other in taken):
             taken.append(box)
             return place(points, degrees, size, (x, y))
@@ -180,7 +182,7 @@ def _overlap_percent(box: np.ndarray, other: np.ndarray) -> int:
 
 def _add_shape(rng: np.random.Generator, canvas: Canvas, contour: Contour, number: int, shadow_shift: int) -> Sprite:
     """Paint a filled, bordered or outlined shape and return the mask of all its paint."""
-    size = int((contour.max(0) - contour.min(0)).max()) >> 4
+    size = int((contour.max(0) - contour.min(0)).max()) >> SUBPIXEL_BITS
     style = draw_int(rng, 0, 9) if size >= OUTLINE_FROM else 9
     stroke = draw_int(rng, 2, max(2, size // 14)) if style < 4 else 0
     sprite = cut_sprite(contour, stroke, filled=style >= 2)

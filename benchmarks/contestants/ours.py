@@ -1,0 +1,82 @@
+"""This project: the network, loss, optimizer, loader and backend as train.py and val.py put them together."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import torch
+from torch import Tensor, nn
+
+from benchmarks.contestants import protocol
+from models.formats.pytorch import PyTorchBackend
+from models.yolo import Model
+from utils.data.augment import Augmentation
+from utils.data.config import DatasetConfig
+from utils.data.dataset import DetectionDataset, RectSettings, load_samples
+from utils.data.loader import normalise
+from utils.train.fit import LARGEST_GRADIENT_NORM
+from utils.train.hyperparameters import Hyperparameters, scale_gains
+from utils.train.loss import DetectionLoss
+from utils.train.optim import make_optimizer
+
+HYP = Hyperparameters()
+
+
+def build_criterion(network: Model, size: int) -> DetectionLoss:
+    hyp = scale_gains(HYP, network.detect.nl, protocol.CLASSES, size)
+    return DetectionLoss(network.detect.anchors, protocol.CLASSES, network.stride.tolist(), hyp.box, hyp.obj, hyp.cls)
+
+
+def step(
+    network: Model, criterion: DetectionLoss, prepare: Callable[[Tensor], Tensor], batch: tuple[Tensor, Tensor]
+) -> protocol.Work:
+    """Return the task of one training step; ``prepare`` turns uint8 images into the network's input."""
+    optimizer = make_optimizer(network, HYP, HYP.weight_decay)
+    images, targets = batch
+
+    def work() -> int:
+        loss, _ = criterion(network(prepare(images)), targets)
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT_NORM)
+        optimizer.step()
+        optimizer.zero_grad()
+        return len(images)
+
+    return work
+
+
+def train_step(model: str, size: int, batch: int) -> protocol.Work:
+    network = Model(f"{model}.yaml", nc=protocol.CLASSES).train()
+    images, targets = protocol.training_batch(size, batch)
+    images = images.contiguous(memory_format=torch.channels_last)  # as the loader's batches are
+    return step(network, build_criterion(network, size), normalise, (images, targets))
+
+
+def inference(model: str, size: int, batch: int) -> protocol.Work:
+    backend = PyTorchBackend(Model(f"{model}.yaml", nc=protocol.CLASSES), torch.device("cpu"))
+    return protocol.repeat_inference(backend, size, batch)
+
+
+def load_dataset(images: str, size: int, **options: Augmentation | RectSettings) -> DetectionDataset:
+    cv2.setNumThreads(0)
+    folder = Path(images)
+    names = {index: str(index) for index in range(protocol.CLASSES)}
+    config = DatasetConfig(Path("benchmark"), folder, names, {"train": [folder]})
+    return DetectionDataset(load_samples(config, "train"), size, **options)
+
+
+def train_samples(images: str, size: int) -> protocol.Work:
+    strengths = {field.name: getattr(HYP, field.name) for field in dataclasses.fields(Augmentation)}
+    dataset = load_dataset(images, size, augmentation=Augmentation(**strengths))
+    return protocol.walk_samples(lambda index: dataset[index, index], len(dataset))
+
+
+def val_samples(images: str, size: int) -> protocol.Work:
+    dataset = load_dataset(images, size, rect=RectSettings(batch_size=16))
+    return protocol.walk_samples(dataset.__getitem__, len(dataset))
+
+
+if __name__ == "__main__":
+    tasks = {f.__name__: f for f in (train_step, inference, train_samples, val_samples)}
+    protocol.serve(tasks)

@@ -1,0 +1,80 @@
+"""Model formats: one row and one file each. ``load_backend`` hides which one a file is."""
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from models.formats.backend import Backend, Metadata
+from utils.errors import UserError
+
+__all__ = ["FORMATS", "Backend", "Ensemble", "Format", "Metadata", "load_backend"]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A row of the table.
+
+    Attributes:
+        name: as people write it.
+        argument: as ``export.py --include`` takes it; empty for what is not exported to.
+        suffix: of its files.
+        module: where its ``load`` and, unless it is not exported to, ``export`` live; imported when needed.
+    """
+
+    name: str
+    argument: str
+    suffix: str
+    module: str
+
+
+FORMATS = (
+    Format("PyTorch", "", ".pt", "models.formats.pytorch"),
+    Format("TorchScript", "torchscript", ".torchscript", "models.formats.torchscript"),
+)
+
+
+def format_of(path: Path) -> Format:
+    """Return the format of a weights file, by its suffix.
+
+    Raises:
+        UserError: no format has that suffix.
+    """
+    for row in FORMATS:
+        if path.name.endswith(row.suffix):
+            return row
+    known = ", ".join(f"*{row.suffix}" for row in FORMATS)
+    raise UserError(f"weights '{path}' are in no known format; known are {known}")
+
+
+class Ensemble:
+    """Several models as one: the predictions of all, side by side, for one suppression (v6.1)."""
+
+    def __init__(self, members: Sequence[Backend]) -> None:
+        self.members = members
+        names = members[0].meta.names
+        if any(len(member.meta.names) != len(names) for member in members):
+            raise UserError("the --weights of an ensemble must have the same number of classes")
+        fixed = [member.meta.input_hw for member in members if member.meta.input_hw]
+        self.meta = Metadata(max(member.meta.stride for member in members), names, fixed[0] if fixed else None)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Predict; see Backend. N is the sum over the members."""
+        return torch.cat([member(images) for member in self.members], 1)
+
+
+def load_backend(weights: Sequence[str | Path], device: torch.device, half: bool = False) -> Backend:
+    """Load one model, or several as an ensemble.
+
+    Raises:
+        UserError: a file is missing, foreign, damaged or in an unknown format.
+    """
+    members = []
+    for path in map(Path, weights):
+        if not path.exists():
+            raise UserError(f"weights '{path}' do not exist; put the file there or name another with --weights")
+        members.append(importlib.import_module(format_of(path).module).load(path, device, half))
+    return members[0] if len(members) == 1 else Ensemble(members)

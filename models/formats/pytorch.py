@@ -1,0 +1,49 @@
+"""PyTorch checkpoints, of this project and of YOLOv5."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from models.formats.backend import Metadata
+from models.yolo import Model
+from utils.checkpoint import Checkpoint, read_checkpoint
+from utils.errors import UserError
+
+
+def build_model(checkpoint: Checkpoint, source: Path) -> Model:
+    """Return the FP32 model of a checkpoint, in evaluation mode.
+
+    Raises:
+        UserError: the weights do not belong to the model YAML stored with them.
+    """
+    model = Model(checkpoint.yaml)
+    try:
+        model.load_state_dict(checkpoint.state)
+    except RuntimeError as error:
+        first = str(error).splitlines()[-1].strip()
+        raise UserError(f"weights '{source}' do not fit the model YAML they carry: {first}") from error
+    model.names = checkpoint.names
+    return model.eval()
+
+
+class PyTorchBackend:
+    """A checkpoint run by torch, fused and channels last."""
+
+    def __init__(self, model: Model, device: torch.device, half: bool = False) -> None:
+        self.device = device
+        self.dtype = torch.float16 if half and device.type == "cuda" else torch.float32
+        self.model = model.fuse().eval().requires_grad_(False)
+        self.model.to(device, self.dtype, memory_format=torch.channels_last)
+        self.meta = Metadata(max(int(model.stride.max()), 32), model.names)
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> Tensor:
+        """Predict; see Backend."""
+        images = images.to(self.device, self.dtype, memory_format=torch.channels_last)
+        return self.model(images)[0].float()
+
+
+def load(path: Path, device: torch.device, half: bool = False) -> PyTorchBackend:
+    """Load a checkpoint for inference."""
+    return PyTorchBackend(build_model(read_checkpoint(path), path), device, half)

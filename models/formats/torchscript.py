@@ -1,0 +1,71 @@
+"""TorchScript: a traced network in one file, for C++ and mobile."""
+
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from models.formats.backend import Metadata
+from models.yolo import Model
+from utils.errors import UserError
+from utils.files import atomic_write
+
+METADATA_FILE = "config.txt"  # name inside the archive, as YOLOv5 has it
+
+
+class _DecodedOnly(nn.Module):
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images)[0]
+
+
+def export(model: Model, path: Path, input_hw: tuple[int, int], batch_size: int) -> None:
+    """Write ``model``, fused and in evaluation mode, as TorchScript for one input shape.
+
+    Args:
+        model: the network.
+        path: file to write, ``*.torchscript``.
+        input_hw: height and width, multiples of the stride.
+        batch_size: images a call.
+    """
+    images = torch.zeros(batch_size, model.yaml["ch"], *input_hw)
+    traced = torch.jit.trace(_DecodedOnly(model), images)
+    facts = {"shape": list(images.shape), "stride": max(int(model.stride.max()), 32), "names": model.names}
+    with atomic_write(path) as temporary:
+        torch.jit.save(traced, str(temporary), _extra_files={METADATA_FILE: json.dumps(facts)})
+
+
+class TorchScriptBackend:
+    """A traced network, in the shape it was traced with."""
+
+    def __init__(self, module: torch.jit.ScriptModule, meta: Metadata, batch_size: int, device: torch.device) -> None:
+        self.module = module
+        self.meta = meta
+        self.batch_size = batch_size
+        self.device = device
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> Tensor:
+        """Predict; see Backend."""
+        return self.module(images.to(self.device))
+
+
+def load(path: Path, device: torch.device, half: bool = False) -> TorchScriptBackend:
+    """Load a TorchScript file written by ``export``.
+
+    Raises:
+        UserError: not a TorchScript file, or one without the metadata this project and YOLOv5 add.
+    """
+    extra = {METADATA_FILE: ""}
+    try:
+        module = torch.jit.load(str(path), map_location=device, _extra_files=extra)
+        facts = json.loads(extra[METADATA_FILE])
+        names = {int(index): name for index, name in dict(facts["names"]).items()}
+        meta = Metadata(int(facts["stride"]), names, tuple(facts["shape"][2:]))
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"'{path}' is not a TorchScript file written by export.py") from error
+    return TorchScriptBackend(module.eval(), meta, facts["shape"][0], device)

@@ -1,0 +1,116 @@
+"""Train a detector: ``python train.py --cfg models/yolov5-NAM.yaml --data D.yaml``."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from utils.errors import UserError
+from utils.files import find_file, make_run_folder
+from utils.options import describe_options, make_options, run_command
+from utils.train.options import TrainOptions
+
+if TYPE_CHECKING:
+    from models.yolo import Model
+    from utils.checkpoint import Checkpoint
+    from utils.eval.evaluate import Evaluation
+    from utils.train.run import Run
+
+
+def main(options: TrainOptions) -> "Evaluation":
+    """Train a new run or go on with an interrupted one, and measure its best weights."""
+    import torch
+
+    from utils.data.config import load_dataset_config
+    from utils.device import describe_device, select_device
+    from utils.log import LOGGER, set_up_logging
+    from utils.sizes import fit_size
+    from utils.train.hyperparameters import Hyperparameters, read_hyperparameters
+    from utils.train.resume import find_resumable
+    from utils.train.run import Run
+
+    set_up_logging()
+    folder, resumed = None, None
+    if options.resume:
+        folder, resumed = find_resumable(options.resume, Path(options.project))
+        options = make_options(TrainOptions, resumed.options)
+    LOGGER.info(describe_options("train", options))
+    device = select_device(options.device)
+    LOGGER.info(f"YOLOv5-NAM {describe_device(device)}")
+    if resumed:
+        hyp = Hyperparameters(**resumed.hyperparameters)
+    else:
+        hyp = read_hyperparameters(find_file(options.hyp, "--hyp"))
+        hyp = dataclasses.replace(hyp, label_smoothing=options.label_smoothing)
+    config = load_dataset_config(options.data)
+    config = config.as_single_class() if options.single_cls else config
+    torch.manual_seed(options.seed)
+    model = make_model(options, config.names, hyp.anchors, resumed)
+    stride = max(int(model.stride.max()), 32)
+    image_size = fit_size(options.imgsz, stride, floor=2 * stride)
+    folder = folder or make_run_folder(options.project, options.name, options.exist_ok)
+    run = Run(folder, options, hyp, config, image_size, device)
+    return measure_best(run, run.train(model, resumed).best)
+
+
+def make_model(
+    options: TrainOptions, names: dict[int, str], anchors: float | None, resumed: "Checkpoint | None"
+) -> "Model":
+    """Build the network for the data set's classes, and start it from ``--weights`` where they fit."""
+    from models.summary import layer_table, summary_line
+    from models.yolo import Model
+    from utils.checkpoint import read_checkpoint
+    from utils.log import LOGGER
+    from utils.train.transfer import log_transfer, transfer_weights
+    from utils.weights import PRETRAINED, pretrained_weights
+
+    weights = pretrained_weights() if options.weights is None else options.weights
+    start = None if resumed or not weights else read_checkpoint(Path(weights))
+    source = resumed.yaml if resumed else options.cfg or (start and start.yaml)
+    if not source:
+        raise UserError(
+            "nothing to train: name a model with --cfg models/yolov5-NAM.yaml, or a checkpoint with --weights"
+        )
+    model = Model(source, nc=len(names), anchors=anchors)
+    model.names = names
+    LOGGER.info(layer_table(model))
+    LOGGER.info(summary_line(model))
+    if start:
+        log_transfer(transfer_weights(model, start.state), str(weights), [row.type for row in model.rows])
+    elif not resumed:
+        LOGGER.info(f"Training from scratch; to start from pretrained weights put {PRETRAINED} here or use --weights")
+    return model
+
+
+def measure_best(run: "Run", best: Path) -> "Evaluation":
+    """Print the table per class of a run's best weights, and write its plots."""
+    from models.formats.pytorch import load
+    from utils.data.dataset import load_samples
+    from utils.data.loader import make_validation_loader
+    from utils.eval.evaluate import EvaluationSettings, evaluate
+    from utils.eval.plots import save_evaluation_plots
+    from utils.eval.sinks import BatchPictureSink
+    from utils.log import LOGGER
+
+    LOGGER.info(f"\nMeasuring {best}")
+    backend = load(best, run.device)
+    samples = load_samples(run.config, "val")
+    loader = make_validation_loader(
+        samples, run.image_size, 2 * run.options.batch_size, backend.meta.stride, run.options.workers
+    )
+    settings = EvaluationSettings(single_class=run.options.single_cls, device=run.device)
+    pictures = BatchPictureSink(run.folder, run.config.names)
+    result = evaluate(lambda images: (backend(images), None), loader, run.config.names, settings, sinks=[pictures])
+    for line in result.table():
+        LOGGER.info(line)
+    save_evaluation_plots(result, run.folder)
+    LOGGER.info(f"Results saved to {run.folder}")
+    return result
+
+
+def run(**options: Any) -> "Evaluation":
+    """Train from Python, with the names of the command-line options: ``run(data="my.yaml", epochs=30)``."""
+    return main(make_options(TrainOptions, options))
+
+
+if __name__ == "__main__":
+    run_command("train.py", TrainOptions, main, __doc__)

@@ -1,0 +1,103 @@
+"""What detection looks at: an image, a folder of images or a pattern. Videos and streams will join here."""
+
+import glob
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from utils.data.labels import IMAGE_SUFFIXES, VIDEO_SUFFIXES, has_suffix
+from utils.errors import UserError
+from utils.log import LOGGER
+
+
+def read_image(path: Path) -> np.ndarray | None:
+    """Return the (H, W, 3) uint8 BGR image in ``path``, turned upright by its EXIF entry; None if it cannot be read.
+
+    The path may hold any characters, on Windows too, where OpenCV's own file reader allows few.
+    """
+    try:
+        data = np.fromfile(path, np.uint8)
+        return cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
+    except (OSError, cv2.error):
+        return None
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture to look at.
+
+    Attributes:
+        path: file it came from.
+        image: (H, W, 3) uint8 BGR.
+        index: position in the source, from 0.
+        count: number of pictures in the source.
+    """
+
+    path: Path
+    image: np.ndarray
+    index: int
+    count: int
+
+
+class ImageSource:
+    """The frames of image files. Unreadable ones are skipped with a warning; if none can be read, UserError."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self.paths = paths
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __iter__(self) -> Iterator[Frame]:
+        read = 0
+        for index, path in enumerate(self.paths):
+            image = read_image(path)
+            if image is not None:
+                read += 1
+                yield Frame(path, image, index, len(self.paths))
+            elif len(self.paths) > 1:
+                LOGGER.warning(f"WARNING: '{path}' skipped: it cannot be read as an image")
+        if read == 0:
+            which = f"'{self.paths[0]}'" if len(self.paths) == 1 else f"none of the {len(self.paths)} images"
+            raise UserError(f"--source: {which} can be read; expected image files ({' '.join(IMAGE_SUFFIXES)})")
+
+
+def load_source(source: str) -> ImageSource:
+    """Return the frames that ``source`` means.
+
+    Args:
+        source: an image file, a folder (not searched deeper, in name order), or a pattern such as ``"images/*.jpg"``.
+
+    Raises:
+        UserError: nothing there, no images in it, or a kind that is not supported.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        names = glob.glob(os.path.join(glob.escape(str(path)), "*.*"))
+    elif path.is_file():
+        names = [str(path)]
+    elif source.isdigit() or "://" in source:
+        raise UserError(f"--source '{source}': cameras and URLs are not supported yet; give an image file or a folder")
+    elif glob.has_magic(source):
+        names = glob.glob(str(path), recursive=True)
+    else:
+        raise UserError(f"--source '{source}' does not exist; give an image file, a folder or a pattern like '*.jpg'")
+    return ImageSource(_only_images(source, sorted(filter(os.path.isfile, names))))
+
+
+def _only_images(source: str, names: list[str]) -> list[Path]:
+    images = [Path(name) for name in names if has_suffix(name, IMAGE_SUFFIXES)]
+    videos = [name for name in names if has_suffix(name, VIDEO_SUFFIXES)]
+    supported = f"supported suffixes are {' '.join(IMAGE_SUFFIXES)}"
+    if not images and videos:
+        raise UserError(f"--source '{source}': videos ('{videos[0]}') are not supported yet; {supported}")
+    if not images:
+        got = f"'{names[0]}' is not an image" if names else "no files there"
+        raise UserError(f"--source '{source}': {got}; {supported}")
+    if videos:
+        LOGGER.warning(f"WARNING: {len(videos)} videos in '{source}' skipped: videos are not supported yet")
+    return images

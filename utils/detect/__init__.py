@@ -1,0 +1,1 @@
+"""Images to boxes, and boxes to files."""

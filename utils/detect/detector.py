@@ -1,0 +1,96 @@
+"""One image in, its objects out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from utils.boxes import scale_boxes
+from utils.data.augment import fit_letterbox, letterbox
+from utils.data.loader import normalise
+from utils.device import Stopwatch
+from utils.eval.nms import non_max_suppression
+
+
+@dataclass(frozen=True)
+class Detections:
+    """The objects of one image, best first.
+
+    Attributes:
+        boxes: (n, 4) float left, top, right, bottom in px of the image, inside it.
+        scores: (n,) in [0, 1].
+        classes: (n,) int.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    classes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+@dataclass(frozen=True)
+class DetectionSettings:
+    """How predictions become detections; the meanings and defaults of v6.1's detect.py."""
+
+    size_hw: tuple[int, int] = (640, 640)
+    confidence: float = 0.25
+    iou: float = 0.45
+    max_detections: int = 1000
+    classes: Sequence[int] | None = None  # keep these only; None keeps all
+    agnostic: bool = False  # suppress across classes
+    exact_shape: bool = False  # pad to size_hw, for models that take no other shape
+
+
+@dataclass
+class Detector:
+    """A model with its pre- and post-processing.
+
+    Attributes:
+        predict: (1, 3, H, W) float RGB in [0, 1] to (1, N, 5 + classes), as Backend does.
+        stride: H and W are multiples of it.
+        settings: thresholds and size.
+        device: where the model runs.
+        clocks: time spent on preparing, inference and suppression.
+    """
+
+    predict: Callable[[Tensor], Tensor]
+    stride: int
+    settings: DetectionSettings
+    device: torch.device
+    clocks: list[Stopwatch] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.clocks = [Stopwatch(self.device) for _ in range(3)]
+
+    def __call__(self, image: np.ndarray) -> tuple[Detections, tuple[int, int]]:
+        """Find the objects of an (H, W, 3) uint8 BGR image; also return the size of the network's input."""
+        settings = self.settings
+        with self.clocks[0]:
+            fit = fit_letterbox(image.shape[:2], settings.size_hw, stride=None if settings.exact_shape else self.stride)
+            padded = cv2.cvtColor(letterbox(image, fit), cv2.COLOR_BGR2RGB)
+            images = normalise(torch.from_numpy(padded).to(self.device).permute(2, 0, 1)[None])  # (1, 3, H, W)
+        with self.clocks[1]:
+            predictions = self.predict(images)  # (1, N, 5 + classes)
+        with self.clocks[2]:
+            found = non_max_suppression(
+                predictions,
+                settings.confidence,
+                settings.iou,
+                classes=settings.classes,
+                agnostic=settings.agnostic,
+                max_detections=settings.max_detections,
+            )[0].cpu()
+        input_hw = padded.shape[:2]
+        boxes = scale_boxes(found[:, :4], input_hw, image.shape[:2])
+        return Detections(boxes.numpy(), found[:, 4].numpy(), found[:, 5].numpy().astype(int)), input_hw
+
+
+def describe(detections: Detections, names: dict[int, str]) -> str:
+    """Return what was found as v6.1 prints it: ``"4 persons, 1 bus, "``."""
+    indices, counts = np.unique(detections.classes, return_counts=True)
+    return "".join(f"{count} {names[index]}{'s' * (count > 1)}, " for index, count in zip(indices, counts, strict=True))

@@ -1,0 +1,116 @@
+"""YOLOv5's training loss: box (CIoU), objectness and class, over all levels."""
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from utils.boxes import element_iou, xywh_to_xyxy
+from utils.train.assign import Positives, assign_targets
+
+BALANCE = {3: [4.0, 1.0, 0.4]}  # weight of each level's objectness, finest first
+BALANCE_OTHERWISE = [4.0, 1.0, 0.25, 0.06, 0.02]
+FOCAL_ALPHA = 0.25
+PARTS = ("box", "obj", "cls")
+
+
+@dataclass
+class DetectionLoss:
+    """The loss of one head. Gains are those of v6.1's hyperparameters, already scaled to head and image size.
+
+    Attributes:
+        anchors: (levels, anchors, 2) in grid units.
+        classes: number of classes; the class loss is left out for one.
+        strides: (levels,) pixels a cell; ``autobalance`` keeps the stride-16 level at 1.
+        box_gain, objectness_gain, class_gain: hyperparameters box, obj, cls.
+        objectness_positive_weight, class_positive_weight: hyperparameters obj_pw, cls_pw.
+        ratio_limit: hyperparameter anchor_t.
+        focal_gamma: hyperparameter fl_gamma; 0 is plain BCE (focal loss: arXiv 1708.02002).
+        label_smoothing: ε; targets become 1 - ε/2 and ε/2.
+        autobalance: adapt ``balance`` to the level losses, call by call.
+        balance: weight of each level's objectness.
+    """
+
+    anchors: Tensor
+    classes: int
+    strides: list[float]
+    box_gain: float
+    objectness_gain: float
+    class_gain: float
+    objectness_positive_weight: float = 1.0
+    class_positive_weight: float = 1.0
+    ratio_limit: float = 4.0
+    focal_gamma: float = 0.0
+    label_smoothing: float = 0.0
+    autobalance: bool = False
+    balance: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        levels = len(self.anchors)
+        if not self.balance:
+            self.balance = BALANCE.get(levels, BALANCE_OTHERWISE)[:levels]
+
+    def __call__(self, outputs: list[Tensor], targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the loss of a batch.
+
+        Args:
+            outputs: per level, raw (B, anchors, rows, columns, 5 + classes).
+            targets: (n, 6) image index, class, x, y, w, h; xywh in [0, 1] of the input.
+
+        Returns:
+            The scalar to minimise (a sum over the batch, as in v6.1) and the detached parts (3,): box, objectness,
+            class; each times its gain, as a mean over the batch.
+        """
+        grids = [(output.shape[2], output.shape[3]) for output in outputs]
+        assigned = assign_targets(targets, grids, self.anchors, self.ratio_limit)
+        box, objectness, classification = (outputs[0].new_zeros(()) for _ in PARTS)
+        for level, (output, positives) in enumerate(zip(outputs, assigned, strict=True)):
+            wanted = output.new_zeros(output.shape[:4])  # objectness
+            if len(positives.image):
+                index = (positives.image, positives.anchor, positives.row, positives.column)
+                predicted = output[index]  # (n, 5 + classes)
+                overlap = box_overlap(predicted, positives)
+                box = box + (1 - overlap).mean()
+                wanted[index] = overlap.detach().clamp(min=0).to(wanted.dtype)
+                if self.classes > 1:
+                    classification = classification + self._class_loss(predicted[:, 5:], positives.classes)
+            level_loss = self._binary_loss(output[..., 4], wanted, self.objectness_positive_weight)
+            objectness = objectness + level_loss * self.balance[level]
+            if self.autobalance:
+                self.balance[level] = self.balance[level] * 0.9999 + 0.0001 / level_loss.item()
+        if self.autobalance:
+            middle = self.balance[self.strides.index(16.0)]
+            self.balance = [value / middle for value in self.balance]
+        parts = torch.stack((box * self.box_gain, objectness * self.objectness_gain, classification * self.class_gain))
+        return parts.sum() * outputs[0].shape[0], parts.detach()
+
+    def _class_loss(self, logits: Tensor, classes: Tensor) -> Tensor:
+        wanted = torch.full_like(logits, 0.5 * self.label_smoothing)
+        wanted[torch.arange(len(classes), device=classes.device), classes] = 1 - 0.5 * self.label_smoothing
+        return self._binary_loss(logits, wanted, self.class_positive_weight)
+
+    def _binary_loss(self, logits: Tensor, wanted: Tensor, positive_weight: float) -> Tensor:
+        """Mean binary cross-entropy, focal when ``focal_gamma`` says so."""
+        weight = None if positive_weight == 1.0 else logits.new_tensor(positive_weight)
+        if self.focal_gamma <= 0:
+            return F.binary_cross_entropy_with_logits(logits, wanted, pos_weight=weight)
+        loss = F.binary_cross_entropy_with_logits(logits, wanted, pos_weight=weight, reduction="none")
+        probability = logits.sigmoid()
+        correct = wanted * probability + (1 - wanted) * (1 - probability)
+        alpha = wanted * FOCAL_ALPHA + (1 - wanted) * (1 - FOCAL_ALPHA)
+        return (loss * alpha * (1 - correct) ** self.focal_gamma).mean()
+
+
+def box_overlap(predicted: Tensor, positives: Positives) -> Tensor:
+    """Return the (n,) CIoU of predicted and assigned boxes.
+
+    Args:
+        predicted: (n, 5 + classes) logits at the assigned cells.
+        positives: what they were assigned.
+    """
+    scores = predicted[:, :4].sigmoid()
+    xy = scores[:, :2] * 2 - 0.5
+    wh = (scores[:, 2:] * 2) ** 2 * positives.anchor_wh
+    boxes = xywh_to_xyxy(torch.cat((xy, wh), 1))
+    return element_iou(boxes, xywh_to_xyxy(positives.box), "ciou")

@@ -1,0 +1,176 @@
+"""One training run: a model and a data set in, checkpoints and pictures out."""
+
+import copy
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from utils.checkpoint import Checkpoint
+from utils.data.augment import Augmentation
+from utils.data.config import DatasetConfig
+from utils.data.dataset import DetectionDataset, load_samples
+from utils.data.labels import Sample
+from utils.data.loader import BatchLoader, make_loader, make_validation_loader
+from utils.device import worker_count
+from utils.eval.evaluate import Evaluation, EvaluationSettings, evaluate
+from utils.eval.plots import save_label_plot, save_results_plot
+from utils.files import write_yaml
+from utils.hooks.console import Console
+from utils.hooks.csv_file import CsvFile
+from utils.hooks.pictures import TrainingPictures
+from utils.log import LOGGER
+from utils.train.ema import ModelAverage
+from utils.train.fit import fit
+from utils.train.hyperparameters import Hyperparameters, as_dict, scale_gains
+from utils.train.loss import DetectionLoss
+from utils.train.optim import make_optimizer
+from utils.train.options import TrainOptions
+from utils.train.saving import CheckpointWriter
+from utils.train.schedule import EarlyStopper, Schedule, scaled_weight_decay
+from utils.train.state import TrainState
+
+
+@dataclass(frozen=True)
+class Run:
+    """What stays the same while a run trains.
+
+    Attributes:
+        folder: where it writes.
+        options: as given.
+        hyp: as read, before gains are scaled to head and image size.
+        config: the data set.
+        image_size: px, a multiple of the stride.
+        device: where it runs.
+    """
+
+    folder: Path
+    options: TrainOptions
+    hyp: Hyperparameters
+    config: DatasetConfig
+    image_size: int
+    device: torch.device
+
+    def train(self, model: nn.Module, resumed: Checkpoint | None = None) -> CheckpointWriter:
+        """Train a models.yolo.Model, from ``resumed`` if given; leave stripped checkpoints and pictures.
+
+        Raises:
+            UserError: bad data, or a loss that is not finite.
+        """
+        model.to(self.device, memory_format=torch.channels_last)
+        samples = load_samples(self.config, "train")
+        loader = self.training_loader(samples)
+        validator = self.validator(model)
+        schedule = self.schedule(len(loader))
+        state = self.initial_state(model)
+        writer = CheckpointWriter(self.folder / "weights", self.checkpoint_header(model))
+        if resumed:
+            state.restore(resumed.training or {}, resumed.state)
+        else:
+            self.describe(samples)
+            writer.start(state)
+        csv = CsvFile(self.folder / "results.csv", state.epoch)
+        hooks = [Console(), csv, TrainingPictures(self.folder, self.config.names)]
+        LOGGER.info(f"Training epochs {state.epoch} to {schedule.epochs - 1} at {self.image_size} px in {self.folder}")
+        try:
+            fit(state, loader, self.criterion(model), schedule, validator, writer, hooks)
+        except KeyboardInterrupt:
+            LOGGER.info(f"\nInterrupted; go on with: python train.py --resume {self.folder}")
+            raise
+        writer.finish()
+        save_results_plot(csv.path)
+        return writer
+
+    def training_loader(self, samples: list[Sample]) -> BatchLoader:
+        """Return the augmented, shuffled batches."""
+        strengths = {field.name: getattr(self.hyp, field.name) for field in dataclasses.fields(Augmentation)}
+        dataset = DetectionDataset(samples, self.image_size, Augmentation(**strengths))
+        batch_size = min(self.options.batch_size, len(samples))
+        workers = worker_count(self.options.workers, batch_size)
+        pin_memory = self.device.type == "cuda"
+        return make_loader(dataset, batch_size, workers, True, self.options.seed, pin_memory)
+
+    def validator(self, model: nn.Module) -> "Validator":
+        """Return what measures the averaged weights after each epoch, in batches twice as large (v6.1)."""
+        samples = load_samples(self.config, "val")
+        stride = max(int(model.stride.max()), 32)
+        loader = make_validation_loader(
+            samples, self.image_size, 2 * self.options.batch_size, stride, self.options.workers
+        )
+        settings = EvaluationSettings(single_class=self.options.single_cls, device=self.device)
+        return Validator(loader, self.config.names, settings, self.criterion(model))
+
+    def criterion(self, model: nn.Module) -> DetectionLoss:
+        """Return the loss of the model's head."""
+        head = model.detect
+        hyp = scale_gains(self.hyp, head.nl, head.nc, self.image_size)
+        return DetectionLoss(
+            anchors=head.anchors,
+            classes=head.nc,
+            strides=head.stride.tolist(),
+            box_gain=hyp.box,
+            objectness_gain=hyp.obj,
+            class_gain=hyp.cls,
+            objectness_positive_weight=hyp.obj_pw,
+            class_positive_weight=hyp.cls_pw,
+            ratio_limit=hyp.anchor_t,
+            focal_gamma=hyp.fl_gamma,
+            label_smoothing=hyp.label_smoothing,
+        )
+
+    def schedule(self, batches: int) -> Schedule:
+        """Return the schedule; warn when warm-up takes more than half of the run."""
+        options = self.options
+        schedule = Schedule(
+            options.epochs, batches, options.batch_size, self.hyp, options.cos_lr, least_warmup=options.warmup_min
+        )
+        if schedule.warmup > options.epochs * batches / 2:
+            LOGGER.warning(
+                f"WARNING: warm-up takes {schedule.warmup} of the run's {options.epochs * batches} iterations, so the "
+                "learning rate stays low; for a small data set add --warmup-min 100"
+            )
+        return schedule
+
+    def initial_state(self, model: nn.Module) -> TrainState:
+        """Return the state before the first step."""
+        decay = scaled_weight_decay(self.hyp.weight_decay, self.options.batch_size)
+        scaler = torch.amp.GradScaler(self.device.type, enabled=self.device.type == "cuda")
+        optimizer = make_optimizer(model, self.hyp, decay)
+        return TrainState(model, ModelAverage(model), optimizer, scaler, EarlyStopper(self.options.patience))
+
+    def checkpoint_header(self, model: nn.Module) -> Checkpoint:
+        """Return what all checkpoints of the run say."""
+        return Checkpoint(
+            state={},
+            yaml=model.yaml,
+            names=self.config.names,
+            stride=model.stride.tolist(),
+            options=dataclasses.asdict(self.options),
+            hyperparameters=as_dict(self.hyp),
+        )
+
+    def describe(self, samples: list[Sample]) -> None:
+        """Write opt.yaml, hyp.yaml and labels.jpg."""
+        write_yaml(self.folder / "opt.yaml", dataclasses.asdict(self.options) | {"save_dir": str(self.folder)})
+        write_yaml(self.folder / "hyp.yaml", as_dict(self.hyp))
+        labels = np.concatenate([sample.labels for sample in samples])
+        save_label_plot(labels, self.config.names, self.folder / "labels.jpg")
+
+
+@dataclass(frozen=True)
+class Validator:
+    """Measures a model on the validation split, as training sees it: with losses, without pictures."""
+
+    loader: BatchLoader
+    names: dict[int, str]
+    settings: EvaluationSettings
+    criterion: DetectionLoss
+
+    def __call__(self, model: nn.Module) -> Evaluation:
+        """Evaluate ``model``; a fused copy runs, which gives the same values sooner."""
+        forward: Any = copy.deepcopy(model).fuse().eval()
+        return evaluate(forward, self.loader, self.names, self.settings, self.criterion)

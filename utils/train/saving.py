@@ -1,0 +1,60 @@
+"""Which checkpoints a run leaves: ``last.pt`` after every epoch, ``best.pt`` when fitness rises."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+from utils.checkpoint import Checkpoint, strip_checkpoint, write_checkpoint
+from utils.files import atomic_write
+from utils.hooks.base import EpochReport
+from utils.train.state import TrainState
+
+
+@dataclasses.dataclass
+class CheckpointWriter:
+    """Writes a run's checkpoints.
+
+    Attributes:
+        folder: ``<run>/weights``.
+        header: what does not change during the run; its ``state`` is empty.
+    """
+
+    folder: Path
+    header: Checkpoint
+
+    @property
+    def last(self) -> Path:
+        """The newest checkpoint."""
+        return self.folder / "last.pt"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint of the best epoch."""
+        return self.folder / "best.pt"
+
+    def start(self, state: TrainState) -> None:
+        """Write ``last.pt`` before the first epoch, so that a run can be resumed whenever it is interrupted."""
+        self._write(state, {})
+
+    def __call__(self, state: TrainState, report: EpochReport, is_best: bool) -> None:
+        """Write after an epoch."""
+        evaluation = report.evaluation
+        names = ("precision", "recall", "mAP_0.5", "mAP_0.5:0.95")
+        results = [float(value) for value in evaluation.results[:4]] if evaluation else []
+        self._write(state, dict(zip(names, results, strict=bool(results))))
+        if is_best:
+            with atomic_write(self.best) as temporary:
+                shutil.copyfile(self.last, temporary)
+
+    def finish(self) -> None:
+        """Reduce the checkpoints of a finished run to what inference needs."""
+        for path in (self.last, self.best):
+            if path.exists():
+                strip_checkpoint(path)
+
+    def _write(self, state: TrainState, metrics: dict[str, float]) -> None:
+        average = state.average.model.state_dict()
+        checkpoint = dataclasses.replace(
+            self.header, state=average, epoch=state.epoch - 1, metrics=metrics, training=state.capture()
+        )
+        write_checkpoint(self.last, checkpoint)

@@ -1,0 +1,87 @@
+"""Measure a model on a data set: ``python val.py --weights W --data D.yaml``."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from utils.files import ROOT, make_run_folder, runs_dir
+from utils.options import describe_options, make_options, option, run_command
+
+if TYPE_CHECKING:
+    from utils.eval.evaluate import Evaluation
+
+
+@dataclass
+class ValOptions:
+    """Options of val.py, with v6.1's names and defaults."""
+
+    data: str = option(str(ROOT / "data/shapes10.yaml"), "data set YAML")
+    weights: list[str] = option([], "model file; several make an ensemble [newest trained best.pt, else yolov5s.pt]")
+    batch_size: int = option(32, "images a batch")
+    imgsz: int = option(640, "longer side of the network input, px", "--img", "--img-size")
+    conf_thres: float = option(0.001, "least score of a detection")
+    iou_thres: float = option(0.6, "overlap above which a weaker box is dropped")
+    max_det: int = option(300, "most detections of one image")
+    task: str = option("val", "which part of the data set to measure on", choices=("train", "val", "test"))
+    device: str = option("", "cpu, mps or the number of a GPU [the best there is]")
+    workers: int = option(8, "most processes that load images")
+    single_cls: bool = option(False, "treat all classes as one")
+    verbose: bool = option(False, "list every class even if there are 50 or more")
+    save_txt: bool = option(False, "write labels/<image>.txt")
+    save_conf: bool = option(False, "add scores to those files")
+    project: str = option(str(runs_dir("val")), "folder that holds runs")
+    name: str = option("exp", "name of this run's folder")
+    exist_ok: bool = option(False, "write into that folder even if it is there")
+    half: bool = option(False, "FP16 inference, CUDA only")
+
+
+def main(options: ValOptions) -> "Evaluation":
+    """Measure, print the table and write the plots."""
+    from models.formats import load_backend
+    from utils.data.config import load_dataset_config
+    from utils.data.dataset import load_samples
+    from utils.data.loader import make_validation_loader
+    from utils.device import describe_device, select_device
+    from utils.eval.evaluate import EvaluationSettings, evaluate
+    from utils.eval.plots import save_evaluation_plots
+    from utils.eval.sinks import BatchPictureSink, LabelFileSink
+    from utils.log import LOGGER, set_up_logging
+    from utils.sizes import fit_size
+    from utils.weights import newest_weights
+
+    set_up_logging()
+    LOGGER.info(describe_options("val", options))
+    device = select_device(options.device)
+    LOGGER.info(f"YOLOv5-NAM {describe_device(device)}")
+    backend = load_backend(options.weights or [newest_weights()], device, options.half)
+    config = load_dataset_config(options.data)
+    config = config.as_single_class() if options.single_cls else config
+    size = max(backend.meta.input_hw or (fit_size(options.imgsz, backend.meta.stride),))
+    samples = load_samples(config, options.task)
+    stride = None if backend.meta.input_hw else backend.meta.stride
+    loader = make_validation_loader(samples, size, options.batch_size, stride, options.workers)
+    if options.conf_thres > 0.001:
+        LOGGER.warning(f"WARNING: --conf-thres {options.conf_thres} above 0.001 makes mAP lower than it is")
+    folder = make_run_folder(options.project, options.name, options.exist_ok)
+    sinks: list[Any] = [BatchPictureSink(folder, config.names)]
+    if options.save_txt:
+        sinks.append(LabelFileSink(folder / "labels", options.save_conf))
+    settings = EvaluationSettings(
+        options.conf_thres, options.iou_thres, options.max_det, options.single_cls, device, half=options.half
+    )
+    result = evaluate(lambda images: (backend(images), None), loader, config.names, settings, sinks=sinks)
+    for line in result.table(options.verbose):
+        LOGGER.info(line)
+    speeds = "Speed: {:.1f}ms pre-process, {:.1f}ms inference, {:.1f}ms NMS per image".format(*result.speed_ms)
+    LOGGER.info(f"{speeds} at batches of {options.batch_size}, {size} px")
+    save_evaluation_plots(result, folder)
+    LOGGER.info(f"Results saved to {folder}")
+    return result
+
+
+def run(**options: Any) -> "Evaluation":
+    """Measure from Python, with the names of the command-line options: ``run(data="coco128.yaml", imgsz=320)``."""
+    return main(make_options(ValOptions, options))
+
+
+if __name__ == "__main__":
+    run_command("val.py", ValOptions, main, __doc__)
