@@ -95,7 +95,7 @@ def make_sinks(options: DetectOptions, names: dict[int, str]) -> "tuple[Path | N
     if options.nosave and not options.save_txt and not options.save_crop:
         return None, []
     folder = make_run_folder(options.project, options.name, options.exist_ok)
-    sinks: "list[Sink]" = []
+    sinks: list[Sink] = []
     if not options.nosave:
         sinks.append(ImageSink(folder, names, options.line_thickness, options.hide_labels, options.hide_conf))
     if options.save_txt:

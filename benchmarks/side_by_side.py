@@ -1,17 +1,17 @@
-"""Measure this project against its peers: same machine, same data, same number of threads, in turns.
+r"""Measure this project against its peers: same machine, same data, same number of threads, in turns.
 
-Every contestant is a worker process in its own Python environment (see contestants/protocol.py). Each round asks each of
-them once for the same work, in changing order, so that a machine that slows down slows all of them down. What counts
-is the median over the rounds of (our images a second) / (the peer's in the same round); absolute numbers drift.
+Every contestant is a worker process in its own Python environment (see contestants/protocol.py). Each round asks each
+of them once for the same work, in changing order, so that a machine that slows down slows all of them down. What
+counts is the median over the rounds of (our images a second) / (the peer's in the same round); absolute numbers drift.
 
 Peer environments, each with the torch version of your own environment:
 
     python -m venv ../peers/ultralytics && ../peers/ultralytics/bin/pip install torch torchvision ultralytics
     python -m venv ../peers/yolov5
-    ../peers/yolov5/bin/pip install torch torchvision yolov5==7.0.14 "numpy<2" "setuptools<81" "huggingface_hub<0.25" \\
+    ../peers/yolov5/bin/pip install torch torchvision yolov5==7.0.14 "numpy<2" "setuptools<81" "huggingface_hub<0.25" \
         "opencv-python-headless<4.12" "pandas<2.3"
 
-    python benchmarks/side_by_side.py --images ../coco128/images/train2017 --rounds 5 \\
+    python benchmarks/side_by_side.py --images ../coco128/images/train2017 --rounds 5 \
         --peer-python ultralytics=../peers/ultralytics/bin/python --peer-python yolov5=../peers/yolov5/bin/python
 
 The peer ``plain`` needs no environment: it is our network without the measures that make it fast.
@@ -145,7 +145,7 @@ def contest(pythons: dict[str, str], images: Path | None) -> Iterator[list[Conte
 
 
 def play(contestants: list[Contestant], measurement: Measurement, rounds: int, threads: int) -> dict[str, list[float]]:
-    """Return every contestant's images a second, one number a round; the first, unrecorded round builds and warms up."""
+    """Return every contestant's images a second, one number a round; a round before them builds and warms up."""
     rates: dict[str, list[float]] = {contestant.name: [] for contestant in contestants}
     for turn in range(rounds + 1):
         first = turn % len(contestants)

@@ -1,7 +1,10 @@
 """Folding a batch norm into the convolution before it."""
 
+import copy
+from typing import cast
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def fuse_conv_and_norm(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
@@ -10,19 +13,10 @@ def fuse_conv_and_norm(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2
     W' = W · γ / √(σ² + ε) per output channel, b' = β + (b − μ) · γ / √(σ² + ε).
     """
     with torch.no_grad():
-        scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)  # (out channels,)
-        bias = convolution.bias if convolution.bias is not None else torch.zeros_like(norm.running_mean)
-        fused = nn.Conv2d(
-            convolution.in_channels,
-            convolution.out_channels,
-            convolution.kernel_size,
-            convolution.stride,
-            convolution.padding,
-            convolution.dilation,
-            convolution.groups,
-            device=convolution.weight.device,
-            dtype=convolution.weight.dtype,
-        ).requires_grad_(False)
-        fused.weight.copy_(convolution.weight * scale.view(-1, 1, 1, 1))
-        fused.bias.copy_(norm.bias + (bias - norm.running_mean) * scale)
+        mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
+        scale = norm.weight / torch.sqrt(variance + norm.eps)  # (out channels,)
+        bias = torch.zeros_like(mean) if convolution.bias is None else convolution.bias
+        fused = copy.deepcopy(convolution)
+        fused.weight = nn.Parameter(convolution.weight * scale.view(-1, 1, 1, 1), requires_grad=False)
+        fused.bias = nn.Parameter(norm.bias + (bias - mean) * scale, requires_grad=False)
     return fused

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 if __name__ == "__main__":  # run as a script, Python looks for imports beside this file, not in the project
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from models.registry import gates, layer  # noqa: E402
-from utils.errors import UserError  # noqa: E402
+from models.registry import gates, layer
+from utils.errors import UserError
 
 
-class Channel_Att(nn.Module):  # noqa: N801  the published name, part of checkpoint keys
+class Channel_Att(nn.Module):
     """Channel branch of NAM.
 
     Args:

@@ -5,7 +5,6 @@ The parser holds no list of classes and never evaluates text as code.
 """
 
 import ast
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
@@ -161,14 +160,13 @@ def parse_activation(text: str) -> nn.Module:
     Raises:
         UserError: not ``nn.<Activation>(plain values)`` with an activation this project knows.
     """
-    match = re.fullmatch(r"(?:torch\.)?nn\.(\w+)\((.*)\)", text.strip())
-    if not match or match[1] not in ACTIVATIONS:
-        raise UserError(f"activation '{text}' is not one of nn.{', nn.'.join(ACTIVATIONS)} with plain values in ()")
     try:
-        call = ast.parse(f"f({match[2]})", mode="eval").body
-        assert isinstance(call, ast.Call)
+        call = ast.parse(text.strip().removeprefix("torch."), mode="eval").body
+        name = ast.unparse(call.func).removeprefix("nn.") if isinstance(call, ast.Call) else ""
+        if not isinstance(call, ast.Call) or name not in ACTIVATIONS:
+            raise ValueError(f"expected one of nn.{', nn.'.join(ACTIVATIONS)} with plain values in ()")
         arguments = [ast.literal_eval(node) for node in call.args]
         options = {node.arg: ast.literal_eval(node.value) for node in call.keywords if node.arg}
-        return getattr(nn, match[1])(*arguments, **options)
-    except (SyntaxError, ValueError, TypeError, AssertionError) as error:
-        raise UserError(f"activation '{text}' cannot be built ({error})") from error
+        return getattr(nn, name)(*arguments, **options)
+    except (SyntaxError, ValueError, TypeError) as error:
+        raise UserError(f"activation '{text}' cannot be built: {error}") from error

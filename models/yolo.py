@@ -8,13 +8,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from models import experimental, nam  # noqa: F401  importing them registers their layers
-from models.common import Conv, DWConv
+from models.common import Conv
 from models.fuse import fuse_conv_and_norm
 from models.registry import REGISTRY, Plan, Site, detects, layer, parse_activation
 from utils.errors import UserError, near_matches
@@ -42,6 +42,9 @@ class Detect(nn.Module):
         stride: (levels,) pixels per grid cell, set by Model.
     """
 
+    anchors: Tensor
+    stride: Tensor
+
     def __init__(self, classes: int, anchors: list[list[float]], channels: list[int]) -> None:
         super().__init__()
         self.nc = classes
@@ -49,7 +52,6 @@ class Detect(nn.Module):
         self.nl = len(anchors)
         self.na = len(anchors[0]) // 2
         self.stride = torch.zeros(self.nl, device="cpu")
-        self.anchors: Tensor
         self.register_buffer("anchors", torch.tensor(anchors, dtype=torch.float32).view(self.nl, -1, 2))
         self.m = nn.ModuleList(nn.Conv2d(channel, self.no * self.na, 1) for channel in channels)
 
@@ -185,7 +187,8 @@ def parse_model(config: dict[str, Any], source: str) -> tuple[nn.Sequential, lis
         except UserError as error:
             raise UserError(f"{source}: row {index} {name}: {error}") from error
         parameters = sum(parameter.numel() for parameter in module.parameters())
-        module.i, module.f, module.type, module.np = index, reads, name, parameters  # v6.1's attributes
+        for attribute, value in (("i", index), ("f", reads), ("type", name), ("np", parameters)):  # v6.1's names
+            setattr(module, attribute, value)
         rows.append(Row(index, reads, repeats, name, list(plan.arguments), parameters))
         layers.append(module)
         channels.append(plan.out_channels)
@@ -302,13 +305,13 @@ class Model(nn.Module):
         self._set_up_norms_and_activations()
         if not isinstance(self.model[-1], Detect):
             raise UserError(f"{self.yaml_file}: the last row is {self.rows[-1].type}, expected Detect")
-        self.model[-1].set_strides(self._measure_strides())
-        self.model[-1].initialise_biases()
+        self.detect.set_strides(self._measure_strides())
+        self.detect.initialise_biases()
 
     @property
     def detect(self) -> Detect:
         """The head."""
-        return self.model[-1]  # type: ignore[return-value]
+        return cast(Detect, self.model[-1])
 
     @property
     def stride(self) -> Tensor:
@@ -317,18 +320,19 @@ class Model(nn.Module):
 
     def forward(self, x: Tensor) -> Any:
         """Run (B, C, H, W) images in [0, 1], H and W multiples of the largest stride. Returns what Detect returns."""
-        outputs: list[Tensor | None] = []
-        for module in self.model:
-            if module.f != -1:
-                x = outputs[module.f] if isinstance(module.f, int) else [x if j == -1 else outputs[j] for j in module.f]
-            x = module(x)
-            outputs.append(x if module.i in self.save else None)
+        outputs: list[Any] = []  # None where no later layer reads
+        for row, module in zip(self.rows, self.model, strict=True):
+            if isinstance(row.source, list):
+                x = module([x if source == -1 else outputs[source] for source in row.source])
+            else:
+                x = module(x if row.source == -1 else outputs[row.source])
+            outputs.append(x if row.index in self.save else None)
         return x
 
     def fuse(self) -> "Model":
         """Fold every Conv's batch norm into its convolution, in place, for inference. Outputs stay the same."""
         for module in self.modules():
-            if isinstance(module, Conv | DWConv) and module.bn is not None:
+            if isinstance(module, Conv) and module.bn is not None:
                 module.conv = fuse_conv_and_norm(module.conv, module.bn)
                 module.bn = None
         return self

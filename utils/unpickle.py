@@ -43,7 +43,7 @@ INERT_NAMES = {  # what training checkpoints carry besides, of no use here
 
 
 class Inert:
-    """Stand-in for an object of the pickle: remembers what it was given and does nothing.
+    """Stand-in for an object of the pickle: keeps its attributes and does nothing.
 
     Attributes:
         origin: dotted name the pickle used.
@@ -51,18 +51,12 @@ class Inert:
 
     origin = ""
 
-    def __new__(cls, *_: Any, **__: Any) -> "Inert":
-        return super().__new__(cls)
-
-    def __init__(self, *arguments: Any, **__: Any) -> None:
-        self.arguments = arguments
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
 
     def __setstate__(self, state: Any) -> None:
         if isinstance(state, dict):
             self.__dict__.update(state)
-
-    def __call__(self, *_: Any, **__: Any) -> "Inert":
-        return self
 
 
 class _Storage:

@@ -1,4 +1,4 @@
-"""This project: the network, loss, optimizer, loader and backend as train.py and val.py put them together."""
+"""Our side: the network, loss, optimizer, loader and backend as train.py and val.py put them together."""
 
 import dataclasses
 from collections.abc import Callable

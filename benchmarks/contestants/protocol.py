@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from typing import TextIO
 
 import numpy as np
@@ -30,7 +30,7 @@ def serve(builders: Builders) -> None:
     """Answer requests until stdin closes."""
     replies = claim_stdout()
 
-    @lru_cache(maxsize=None)
+    @cache
     def warmed_up(task: str, parameters: str) -> Work:
         work = builders[task](**json.loads(parameters))
         work()

@@ -33,5 +33,5 @@ class Backend(Protocol):
             images: (B, 3, H, W) float RGB in [0, 1].
 
         Returns:
-            (B, N, 5 + classes): centre x, y, width, height in pixels of the input; objectness and class scores in [0, 1].
+            (B, N, 5 + classes): centre x, y, width, height in px of the input; objectness and class scores in [0, 1].
         """

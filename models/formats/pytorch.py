@@ -34,7 +34,7 @@ class PyTorchBackend:
         self.device = device
         self.dtype = torch.float16 if half and device.type == "cuda" else torch.float32
         self.model = model.fuse().eval().requires_grad_(False)
-        self.model.to(device, self.dtype, memory_format=torch.channels_last)
+        self.model.to(device, self.dtype).to(memory_format=torch.channels_last)
         self.meta = Metadata(max(int(model.stride.max()), 32), model.names)
 
     @torch.inference_mode()

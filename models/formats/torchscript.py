@@ -1,6 +1,9 @@
 """TorchScript: a traced network in one file, for C++ and mobile."""
 
 import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -12,6 +15,14 @@ from utils.errors import UserError
 from utils.files import atomic_write
 
 METADATA_FILE = "config.txt"  # name inside the archive, as YOLOv5 has it
+
+
+@contextmanager
+def _no_deprecation_notice() -> Iterator[None]:
+    """Keep torch's advice to use torch.export from users, who asked for TorchScript."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".*torch\.jit", category=FutureWarning)
+        yield
 
 
 class _DecodedOnly(nn.Module):
@@ -33,9 +44,9 @@ def export(model: Model, path: Path, input_hw: tuple[int, int], batch_size: int)
         batch_size: images a call.
     """
     images = torch.zeros(batch_size, model.yaml["ch"], *input_hw)
-    traced = torch.jit.trace(_DecodedOnly(model), images)
     facts = {"shape": list(images.shape), "stride": max(int(model.stride.max()), 32), "names": model.names}
-    with atomic_write(path) as temporary:
+    with atomic_write(path) as temporary, _no_deprecation_notice():
+        traced = torch.jit.trace(_DecodedOnly(model), images)
         torch.jit.save(traced, str(temporary), _extra_files={METADATA_FILE: json.dumps(facts)})
 
 
@@ -62,7 +73,8 @@ def load(path: Path, device: torch.device, half: bool = False) -> TorchScriptBac
     """
     extra = {METADATA_FILE: ""}
     try:
-        module = torch.jit.load(str(path), map_location=device, _extra_files=extra)
+        with _no_deprecation_notice():
+            module = torch.jit.load(str(path), map_location=device, _extra_files=extra)
         facts = json.loads(extra[METADATA_FILE])
         names = {int(index): name for index, name in dict(facts["names"]).items()}
         meta = Metadata(int(facts["stride"]), names, tuple(facts["shape"][2:]))

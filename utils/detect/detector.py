@@ -93,4 +93,5 @@ class Detector:
 def describe(detections: Detections, names: dict[int, str]) -> str:
     """Return what was found as v6.1 prints it: ``"4 persons, 1 bus, "``."""
     indices, counts = np.unique(detections.classes, return_counts=True)
-    return "".join(f"{count} {names[index]}{'s' * (count > 1)}, " for index, count in zip(indices, counts, strict=True))
+    pairs = zip(indices, counts, strict=True)
+    return "".join(f"{count} {names[index]}{'s' if count > 1 else ''}, " for index, count in pairs)

@@ -4,7 +4,7 @@ import copy
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -34,6 +34,9 @@ from utils.train.saving import CheckpointWriter
 from utils.train.schedule import EarlyStopper, Schedule, scaled_weight_decay
 from utils.train.state import TrainState
 
+if TYPE_CHECKING:
+    from models.yolo import Model
+
 
 @dataclass(frozen=True)
 class Run:
@@ -55,13 +58,13 @@ class Run:
     image_size: int
     device: torch.device
 
-    def train(self, model: nn.Module, resumed: Checkpoint | None = None) -> CheckpointWriter:
-        """Train a models.yolo.Model, from ``resumed`` if given; leave stripped checkpoints and pictures.
+    def train(self, model: "Model", resumed: Checkpoint | None = None) -> CheckpointWriter:
+        """Train ``model``, from ``resumed`` if given; leave stripped checkpoints and pictures.
 
         Raises:
             UserError: bad data, or a loss that is not finite.
         """
-        model.to(self.device, memory_format=torch.channels_last)
+        model.to(self.device).to(memory_format=torch.channels_last)
         samples = load_samples(self.config, "train")
         loader = self.training_loader(samples)
         validator = self.validator(model)
@@ -94,7 +97,7 @@ class Run:
         pin_memory = self.device.type == "cuda"
         return make_loader(dataset, batch_size, workers, True, self.options.seed, pin_memory)
 
-    def validator(self, model: nn.Module) -> "Validator":
+    def validator(self, model: "Model") -> "Validator":
         """Return what measures the averaged weights after each epoch, in batches twice as large (v6.1)."""
         samples = load_samples(self.config, "val")
         stride = max(int(model.stride.max()), 32)
@@ -104,7 +107,7 @@ class Run:
         settings = EvaluationSettings(single_class=self.options.single_cls, device=self.device)
         return Validator(loader, self.config.names, settings, self.criterion(model))
 
-    def criterion(self, model: nn.Module) -> DetectionLoss:
+    def criterion(self, model: "Model") -> DetectionLoss:
         """Return the loss of the model's head."""
         head = model.detect
         hyp = scale_gains(self.hyp, head.nl, head.nc, self.image_size)
@@ -135,14 +138,14 @@ class Run:
             )
         return schedule
 
-    def initial_state(self, model: nn.Module) -> TrainState:
+    def initial_state(self, model: "Model") -> TrainState:
         """Return the state before the first step."""
         decay = scaled_weight_decay(self.hyp.weight_decay, self.options.batch_size)
         scaler = torch.amp.GradScaler(self.device.type, enabled=self.device.type == "cuda")
         optimizer = make_optimizer(model, self.hyp, decay)
         return TrainState(model, ModelAverage(model), optimizer, scaler, EarlyStopper(self.options.patience))
 
-    def checkpoint_header(self, model: nn.Module) -> Checkpoint:
+    def checkpoint_header(self, model: "Model") -> Checkpoint:
         """Return what all checkpoints of the run say."""
         return Checkpoint(
             state={},
@@ -172,5 +175,5 @@ class Validator:
 
     def __call__(self, model: nn.Module) -> Evaluation:
         """Evaluate ``model``; a fused copy runs, which gives the same values sooner."""
-        forward: Any = copy.deepcopy(model).fuse().eval()
-        return evaluate(forward, self.loader, self.names, self.settings, self.criterion)
+        fused = cast("Model", copy.deepcopy(model)).fuse().eval()
+        return evaluate(fused, self.loader, self.names, self.settings, self.criterion)
