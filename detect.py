@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from utils.errors import UserError
 from utils.files import ROOT, make_run_folder, runs_dir
 from utils.options import describe_options, make_options, option, run_command
 
@@ -20,9 +21,9 @@ class DetectOptions:
     weights: list[str] = option([], "model file; several make an ensemble [newest trained best.pt, else yolov5s.pt]")
     source: str = option(str(ROOT / "data/images"), "image file, folder, or pattern such as 'images/*.jpg'")
     imgsz: list[int] = option([640], "network input: one side, or height and width, px", "--img", "--img-size")
-    conf_thres: float = option(0.25, "least score of a detection")
-    iou_thres: float = option(0.45, "overlap above which a weaker box is dropped")
-    max_det: int = option(1000, "most detections of one image")
+    conf_thres: float = option(0.25, "least score of a detection", least=0, most=1)
+    iou_thres: float = option(0.45, "overlap above which a weaker box is dropped", least=0, most=1)
+    max_det: int = option(1000, "most detections of one image", least=1)
     device: str = option("", "cpu, mps or the number of a GPU [the best there is]")
     save_txt: bool = option(False, "write labels/<image>.txt")
     save_conf: bool = option(False, "add scores to those files")
@@ -33,7 +34,7 @@ class DetectOptions:
     project: str = option(str(runs_dir("detect")), "folder that holds runs")
     name: str = option("exp", "name of this run's folder")
     exist_ok: bool = option(False, "write into that folder even if it is there")
-    line_thickness: int = option(3, "box line, px")
+    line_thickness: int = option(3, "box line, px", least=1)
     hide_labels: bool = option(False, "draw boxes without text")
     hide_conf: bool = option(False, "draw labels without scores")
     half: bool = option(False, "FP16 inference, CUDA only")
@@ -55,8 +56,10 @@ def main(options: DetectOptions) -> Path | None:
     LOGGER.info(f"YOLOv5-NAM {describe_device(device)}")
     backend = load_backend(options.weights or [newest_weights()], device, options.half)
     detector = Detector(backend, backend.meta.stride, detection_settings(options, backend), device)
-    folder, sinks = make_sinks(options, backend.meta.names)
+    folder, sinks = None, None
     for frame in source:
+        if sinks is None:  # not before there is a readable image to write
+            folder, sinks = make_sinks(options, backend.meta.names)
         before = detector.clocks[1].seconds
         detections, (height, width) = detector(frame.image)
         for sink in sinks:
@@ -77,6 +80,9 @@ def detection_settings(options: DetectOptions, backend: "Backend") -> "Detection
     from utils.detect.detector import DetectionSettings
     from utils.sizes import input_size
 
+    unknown = set(options.classes or ()) - set(backend.meta.names)
+    if unknown:
+        raise UserError(f"--classes {min(unknown)}: the model has classes 0 to {max(backend.meta.names)} only")
     return DetectionSettings(
         size_hw=backend.meta.input_hw or input_size(options.imgsz, backend.meta.stride),
         confidence=options.conf_thres,

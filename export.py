@@ -15,7 +15,7 @@ class ExportOptions:
 
     weights: list[str] = option([], "model files, exported in turn [newest trained best.pt, else yolov5s.pt]")
     imgsz: list[int] = option([640], "network input: one side, or height and width, px", "--img", "--img-size")
-    batch_size: int = option(1, "images a call")
+    batch_size: int = option(1, "images a call", least=1)
     include: list[str] = option(["torchscript"], "formats to write: torchscript")
 
 
@@ -33,7 +33,9 @@ def main(options: ExportOptions) -> list[Path]:
     writers = {row.argument: row for row in FORMATS if row.argument}
     for name in options.include:
         if name.lower() not in writers:
-            raise UserError(f"--include {name}: unknown format{near_matches(name, writers)}; known: {', '.join(writers)}")
+            raise UserError(
+                f"--include {name}: unknown format{near_matches(name, writers)}; known: {', '.join(writers)}"
+            )
     written = []
     for weights in [Path(name) for name in options.weights] or [newest_weights()]:
         if format_of(weights).argument:

@@ -21,6 +21,7 @@ def main(options: TrainOptions) -> "Evaluation":
     import torch
 
     from utils.data.config import load_dataset_config
+    from utils.data.dataset import load_samples
     from utils.device import describe_device, select_device
     from utils.log import LOGGER, set_up_logging
     from utils.sizes import fit_size
@@ -43,12 +44,15 @@ def main(options: TrainOptions) -> "Evaluation":
         hyp = dataclasses.replace(hyp, label_smoothing=options.label_smoothing)
     config = load_dataset_config(options.data)
     config = config.as_single_class() if options.single_cls else config
+    if resumed and len(resumed.names) != config.nc:
+        raise UserError(f"{config.file} has {config.nc} classes now, but the run began with {len(resumed.names)}")
     torch.manual_seed(options.seed)
     model = make_model(options, config.names, hyp.anchors, resumed)
     stride = max(int(model.stride.max()), 32)
     image_size = fit_size(options.imgsz, stride, floor=2 * stride)
+    samples = {split: load_samples(config, split) for split in ("train", "val")}
     folder = folder or make_run_folder(options.project, options.name, options.exist_ok)
-    run = Run(folder, options, hyp, config, image_size, device)
+    run = Run(folder, options, hyp, config, samples, image_size, device)
     return measure_best(run, run.train(model, resumed).best)
 
 
@@ -84,8 +88,6 @@ def make_model(
 def measure_best(run: "Run", best: Path) -> "Evaluation":
     """Print the table per class of a run's best weights, and write its plots."""
     from models.formats.pytorch import load
-    from utils.data.dataset import load_samples
-    from utils.data.loader import make_validation_loader
     from utils.eval.evaluate import EvaluationSettings, evaluate
     from utils.eval.plots import save_evaluation_plots
     from utils.eval.sinks import BatchPictureSink
@@ -93,10 +95,7 @@ def measure_best(run: "Run", best: Path) -> "Evaluation":
 
     LOGGER.info(f"\nMeasuring {best}")
     backend = load(best, run.device)
-    samples = load_samples(run.config, "val")
-    loader = make_validation_loader(
-        samples, run.image_size, 2 * run.options.batch_size, backend.meta.stride, run.options.workers
-    )
+    loader = run.validation_loader(backend.meta.stride)
     settings = EvaluationSettings(single_class=run.options.single_cls, device=run.device)
     pictures = BatchPictureSink(run.folder, run.config.names)
     result = evaluate(lambda images: (backend(images), None), loader, run.config.names, settings, sinks=[pictures])

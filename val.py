@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from utils.errors import UserError
 from utils.files import ROOT, make_run_folder, runs_dir
 from utils.options import describe_options, make_options, option, run_command
 
@@ -16,14 +17,14 @@ class ValOptions:
 
     data: str = option(str(ROOT / "data/shapes10.yaml"), "data set YAML")
     weights: list[str] = option([], "model file; several make an ensemble [newest trained best.pt, else yolov5s.pt]")
-    batch_size: int = option(32, "images a batch")
+    batch_size: int = option(32, "images a batch", least=1)
     imgsz: int = option(640, "longer side of the network input, px", "--img", "--img-size")
-    conf_thres: float = option(0.001, "least score of a detection")
-    iou_thres: float = option(0.6, "overlap above which a weaker box is dropped")
-    max_det: int = option(300, "most detections of one image")
+    conf_thres: float = option(0.001, "least score of a detection", least=0, most=1)
+    iou_thres: float = option(0.6, "overlap above which a weaker box is dropped", least=0, most=1)
+    max_det: int = option(300, "most detections of one image", least=1)
     task: str = option("val", "which part of the data set to measure on", choices=("train", "val", "test"))
     device: str = option("", "cpu, mps or the number of a GPU [the best there is]")
-    workers: int = option(8, "most processes that load images")
+    workers: int = option(8, "most processes that load images", least=0)
     single_cls: bool = option(False, "treat all classes as one")
     verbose: bool = option(False, "list every class even if there are 50 or more")
     save_txt: bool = option(False, "write labels/<image>.txt")
@@ -55,6 +56,11 @@ def main(options: ValOptions) -> "Evaluation":
     backend = load_backend(options.weights or [newest_weights()], device, options.half)
     config = load_dataset_config(options.data)
     config = config.as_single_class() if options.single_cls else config
+    if not options.single_cls and len(backend.meta.names) != config.nc:
+        raise UserError(
+            f"the model knows {len(backend.meta.names)} classes, but {config.file} has {config.nc}; "
+            "measure on the data set it was trained for, or with --single-cls"
+        )
     size = max(backend.meta.input_hw or (fit_size(options.imgsz, backend.meta.stride),))
     samples = load_samples(config, options.task)
     stride = None if backend.meta.input_hw else backend.meta.stride

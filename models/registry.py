@@ -161,12 +161,12 @@ def parse_activation(text: str) -> nn.Module:
         UserError: not ``nn.<Activation>(plain values)`` with an activation this project knows.
     """
     try:
-        call = ast.parse(text.strip().removeprefix("torch."), mode="eval").body
+        call = ast.parse(str(text).strip().removeprefix("torch."), mode="eval").body
         name = ast.unparse(call.func).removeprefix("nn.") if isinstance(call, ast.Call) else ""
         if not isinstance(call, ast.Call) or name not in ACTIVATIONS:
             raise ValueError(f"expected one of nn.{', nn.'.join(ACTIVATIONS)} with plain values in ()")
         arguments = [ast.literal_eval(node) for node in call.args]
         options = {node.arg: ast.literal_eval(node.value) for node in call.keywords if node.arg}
         return getattr(nn, name)(*arguments, **options)
-    except (SyntaxError, ValueError, TypeError) as error:
+    except (SyntaxError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"activation '{text}' cannot be built: {error}") from error

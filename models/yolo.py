@@ -125,21 +125,24 @@ def check_config(config: dict[str, Any], source: str) -> None:
     Raises:
         UserError: naming ``source`` and the key or row.
     """
-    for key in REQUIRED_KEYS:
-        if key not in config:
-            raise UserError(f"{source}: key '{key}' is missing; a model YAML has {', '.join(REQUIRED_KEYS)}")
-    for key in config:
-        if key not in KNOWN_KEYS:
-            raise UserError(f"{source}: unknown key '{key}'{near_matches(key, KNOWN_KEYS)}")
-    if not isinstance(config["nc"], int) or config["nc"] < 1:
-        raise UserError(f"{source}: nc is {config['nc']!r}, expected a whole number of classes from 1")
+    for key in (key for key in REQUIRED_KEYS if key not in config):
+        raise UserError(f"{source}: key '{key}' is missing; a model YAML has {', '.join(REQUIRED_KEYS)}")
+    for key in (key for key in config if key not in KNOWN_KEYS):
+        raise UserError(f"{source}: unknown key '{key}'{near_matches(key, KNOWN_KEYS)}")
+    for key in ("nc", "ch", "channel_multiple"):
+        if not _is_count(config.get(key, 1)):
+            raise UserError(f"{source}: {key} is {config[key]!r}, expected a whole number from 1")
     for key in ("depth_multiple", "width_multiple"):
-        if not isinstance(config[key], int | float) or config[key] <= 0:
+        if not isinstance(config[key], int | float) or not 0 < config[key] < math.inf:
             raise UserError(f"{source}: {key} is {config[key]!r}, expected a number above 0")
     for section in ("backbone", "head"):
         if not isinstance(config[section], list):
             raise UserError(f"{source}: {section} must be a list of rows [from, number, module, args]")
     check_anchors(config["anchors"], source)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def check_anchors(anchors: object, source: str) -> None:
@@ -148,7 +151,7 @@ def check_anchors(anchors: object, source: str) -> None:
     Raises:
         UserError: it is neither.
     """
-    if isinstance(anchors, int) and anchors > 0:
+    if _is_count(anchors):
         return
     rows = anchors if isinstance(anchors, list) and anchors else [None]
     lengths = {len(row) if isinstance(row, list) else 0 for row in rows}
@@ -250,7 +253,9 @@ def _call(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     """Call, turning arguments of the wrong number or kind into a UserError that lists them."""
     try:
         return function(*arguments, **options)
-    except (TypeError, ValueError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # constructors check little; what a wrong argument leads to is a matter of luck
         shown = [argument for argument in arguments if not isinstance(argument, Site)]
         raise UserError(f"does not accept arguments {[*shown, *([options] if options else [])]} ({error})") from error
 
@@ -355,8 +360,9 @@ class Model(nn.Module):
         try:
             with torch.no_grad():
                 raw = self(torch.zeros(1, self.yaml["ch"], DRY_RUN_SIZE, DRY_RUN_SIZE, device=device))
-        except RuntimeError as error:
-            raise UserError(f"{self.yaml_file}: layers do not fit together ({str(error).splitlines()[0]})") from error
+        except Exception as error:  # as many kinds as there are ways not to fit
+            first = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(f"{self.yaml_file}: layers do not fit together ({first})") from error
         self.train()
         return torch.tensor([DRY_RUN_SIZE / output.shape[2] for output in raw], device="cpu")
 

@@ -67,7 +67,9 @@ def test_no_text_is_run_as_code_and_nothing_is_imported_by_star(file):
     tree = ast.parse((PROJECT / file).read_text(encoding="utf-8"))
     calls = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
     assert not calls & {"eval", "exec", "compile", "__import__"}
-    assert not any(alias.name == "*" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names)
+    assert not any(
+        alias.name == "*" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names
+    )
     assert not any(isinstance(node, ast.Global) for node in ast.walk(tree))
 
 
@@ -90,7 +92,9 @@ def test_importing_everything_changes_no_global_state():
     program += "dtype = torch.get_default_dtype(); t = torch.get_rng_state(); n = str(numpy.random.get_state())\n"
     program += f"for name in {modules!r}: importlib.import_module(name)\n"
     program += "assert random.getstate() == state and dict(os.environ) == before\n"
-    program += "assert (torch.get_num_threads(), cv2.getNumThreads()) == threads and torch.get_default_dtype() == dtype\n"
+    program += (
+        "assert (torch.get_num_threads(), cv2.getNumThreads()) == threads and torch.get_default_dtype() == dtype\n"
+    )
     program += "assert torch.equal(torch.get_rng_state(), t) and str(numpy.random.get_state()) == n; print('clean')"
     run = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True)
     assert run.stdout.strip() == "clean", run.stderr

@@ -98,7 +98,14 @@ class OldStyle:
         saved = Model(CONFIG).to(self.precision)
         saved.load_state_dict(model.state_dict())
         saved.names = self.names or ["cat", "dog"]
-        content = {"epoch": -1, "model": saved, "ema": None, "optimizer": None, "date": "2022-02-22", "extra": self.extra}
+        content = {
+            "epoch": -1,
+            "model": saved,
+            "ema": None,
+            "optimizer": None,
+            "date": "2022-02-22",
+            "extra": self.extra,
+        }
         torch.save(content, path)
         return model
 
@@ -120,7 +127,9 @@ def test_reading_a_pickled_module_runs_nothing_of_it(tmp_path, monkeypatch):
     path = tmp_path / "old.pt"
     OldStyle().write(path)
     for owner, method in ((Model, "__setstate__"), (Model, "__init__"), (nn.Module, "__setstate__")):
-        monkeypatch.setattr(owner, method, lambda *_: pytest.fail("code of the checkpoint's classes ran"), raising=False)
+        monkeypatch.setattr(
+            owner, method, lambda *_: pytest.fail("code of the checkpoint's classes ran"), raising=False
+        )
     read_inert(path)
 
 

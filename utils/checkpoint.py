@@ -6,7 +6,6 @@ Ours hold tensors and plain data only, and load with ``weights_only=True``. Keys
 """
 
 import datetime
-import pickle
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,15 +56,22 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises:
         UserError: missing, damaged, foreign or malicious file.
     """
+    if path.is_dir():
+        raise UserError(f"weights '{path}' are a folder, expected a .pt file")
     if not path.is_file():
         raise UserError(f"weights '{path}' do not exist; put the file there or name another with --weights")
     if not zipfile.is_zipfile(path):
         raise UserError(f"weights '{path}' are not a torch checkpoint (zip archive), or cut short; get the file again")
+    convert = _from_ours
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, KeyError):
-        return _from_yolov5(read_inert(path), path)
-    return _from_ours(content, path)
+    except Exception:  # its kind depends on what is wrong; the inert reader says what that is
+        content, convert = read_inert(path), _from_yolov5
+    try:
+        return convert(content, path)
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"weights '{path}' are damaged ({reason}); get the file again") from error
 
 
 def _from_ours(content: Any, path: Path) -> Checkpoint:
@@ -73,8 +79,11 @@ def _from_ours(content: Any, path: Path) -> Checkpoint:
         raise UserError(f"weights '{path}' hold no model of this project or of YOLOv5; a bare state_dict is not enough")
     if content["version"] > FORMAT_VERSION:
         raise UserError(f"weights '{path}' were written by a newer version of this project; update it")
+    state = content["ema"] or content["model"]
+    if not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise TypeError("weights that are no tensors")
     return Checkpoint(
-        state=content["ema"] or content["model"],
+        state=state,
         yaml=content["yaml"],
         names=content["names"],
         stride=content["stride"],

@@ -29,7 +29,7 @@ def select_device(request: str = "") -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda", 0)
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    if not wanted.isdigit():
+    if not wanted.isdecimal():
         raise UserError(f"--device '{request}' is not understood; use cpu, mps or the number of one GPU, such as 0")
     if int(wanted) >= torch.cuda.device_count():
         raise UserError(f"--device {request}: torch sees {torch.cuda.device_count()} CUDA devices; use --device cpu")

@@ -110,7 +110,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping with the safe loader.
 
     Raises:
-        UserError: the file is missing, not UTF-8, malformed (with the line), or not a mapping.
+        UserError: the file is missing, not UTF-8, malformed (with the line), or not a mapping with words as keys.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -122,8 +122,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         raise UserError(f"{where}: malformed YAML: {getattr(error, 'problem', None) or error}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"'{path}' must hold a YAML mapping ('key: value' lines), got {type(content).__name__}")
+    except (ValueError, RecursionError) as error:  # such as a date in a 13th month, or a thousand nested brackets
+        raise UserError(f"'{path}': malformed YAML: {error}") from error
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        got = f"the keys {list(content)}" if isinstance(content, dict) else type(content).__name__
+        raise UserError(f"'{path}' must hold a YAML mapping ('word: value' lines), got {got}")
     return content
 
 

@@ -13,13 +13,20 @@ LOGGER = logging.getLogger("yolov5")
 Item = TypeVar("Item")
 
 
+class _OutputHandler(logging.StreamHandler):  # type: ignore[type-arg]
+    """Lets the command end when its output cannot be written (closed pipe, full disk), where logging would go on."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        raise  # noqa: PLE0704  called while the exception is handled
+
+
 def set_up_logging() -> None:
     """Send log lines to standard output, once. ``YOLOv5_VERBOSE=false`` leaves warnings only (v6.1's switch)."""
     verbose = os.environ.get("YOLOv5_VERBOSE", "true").lower() != "false"
     LOGGER.setLevel(logging.INFO if verbose else logging.WARNING)
     LOGGER.propagate = False
     LOGGER.handlers.clear()
-    handler = logging.StreamHandler(sys.stdout)
+    handler = _OutputHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
     LOGGER.addHandler(handler)
 

@@ -3,28 +3,42 @@
 import argparse
 import dataclasses
 import errno
+import io
+import os
 import sys
 import types
 import typing
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from utils.errors import UserError, near_matches
 
 Options = TypeVar("Options")
 
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "insufficient memory")
 
-def option(default: Any, help: str, *aliases: str, **argparse_settings: Any) -> Any:
+
+def option(
+    default: Any,
+    help: str,
+    *aliases: str,
+    least: float | None = None,
+    most: float | None = None,
+    **argparse_settings: Any,
+) -> Any:
     """Declare one option of an options dataclass.
 
     Args:
         default: value when the flag is not given. A ``list`` is copied for each instance.
         help: one line for ``--help``; the default is appended.
         aliases: further spellings, e.g. ``"--img"``.
+        least: smallest number allowed.
+        most: largest number allowed.
         argparse_settings: passed on to ``add_argument`` (``choices``, ``nargs``, ``const``, ``metavar``).
     """
-    metadata = {"help": help, "aliases": aliases, "argparse": argparse_settings}
+    metadata = {"help": help, "aliases": aliases, "least": least, "most": most, "argparse": argparse_settings}
     if isinstance(default, list):
         return dataclasses.field(default_factory=default.copy, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -39,9 +53,19 @@ def _argument_type(annotation: Any) -> tuple[type, bool]:
     return annotation, False
 
 
+class _Parser(argparse.ArgumentParser):
+    """Reports a wrong option in one line, without the page of usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        word = message.removeprefix("unrecognized arguments: ").split()[0].split("=")[0]
+        hint = near_matches(word, flags) if word.startswith("--") else ""
+        _fail(self.prog, f"{message}{hint}; {self.prog} --help lists the options", 2)
+
+
 def build_parser(program: str, options_class: type, description: str) -> argparse.ArgumentParser:
     """Return the parser for an options dataclass. Unambiguous prefixes such as ``--batch`` work, as in v6.1."""
-    parser = argparse.ArgumentParser(prog=program, description=description)
+    parser = _Parser(prog=program, description=description)
     for field in dataclasses.fields(options_class):
         flags = [f"--{field.name.replace('_', '-')}", *field.metadata["aliases"]]
         default = field.default_factory() if field.default is dataclasses.MISSING else field.default
@@ -61,13 +85,41 @@ def make_options(options_class: type[Options], overrides: dict[str, Any]) -> Opt
     """Return the default options with ``overrides`` applied, for Python callers of ``run(**options)``.
 
     Raises:
-        UserError: an override is not an option.
+        UserError: an override is not an option, or of the wrong kind or range.
     """
-    known = {field.name for field in dataclasses.fields(options_class)}  # type: ignore[arg-type]
+    fields = {field.name: field for field in dataclasses.fields(options_class)}  # type: ignore[arg-type]
     for name in overrides:
-        if name not in known:
-            raise UserError(f"unknown option '{name}'{near_matches(name, known)}")
-    return options_class(**overrides)
+        if name not in fields:
+            raise UserError(f"unknown option '{name}'{near_matches(name, fields)}")
+    return options_class(**{name: _checked(fields[name], value) for name, value in overrides.items()})
+
+
+def _checked(field: "dataclasses.Field[Any]", value: Any) -> Any:
+    """Return ``value`` as the option's type: paths become text, one value a list where several are taken."""
+    element, several = _argument_type(field.type)
+    if isinstance(value, bool) and "const" in field.metadata["argparse"]:  # run(resume=True), as in v6.1
+        value = field.metadata["argparse"]["const"] if value else None
+    if value is None and field.default is None:
+        return None
+    if several:
+        return [_checked_one(field, element, one) for one in (value if isinstance(value, list | tuple) else [value])]
+    return _checked_one(field, element, value)
+
+
+def _checked_one(field: "dataclasses.Field[Any]", element: type, value: Any) -> Any:
+    flag = f"--{field.name.replace('_', '-')}"
+    accepted = {str: (str, Path), float: (int, float)}.get(element, (element,))
+    if not isinstance(value, accepted) or (isinstance(value, bool) and element is not bool):
+        raise UserError(f"{flag} {value!r}: expected {element.__name__}, got {type(value).__name__}")
+    value, choices = element(value), field.metadata["argparse"].get("choices")
+    least, most = field.metadata["least"], field.metadata["most"]
+    if choices and value not in choices:
+        raise UserError(f"{flag} {value}: expected one of {', '.join(choices)}")
+    # Written so that NaN, which compares false with everything, is out of range.
+    if (least is not None and not value >= least) or (most is not None and not value <= most):
+        wanted = f"from {least} to {most}" if None not in (least, most) else f"of {least} or more"
+        raise UserError(f"{flag} {value}: expected a number {wanted}")
+    return value
 
 
 def describe_options(program: str, options: Any) -> str:
@@ -82,20 +134,39 @@ def run_command(program: str, options_class: type[Options], main: Callable[[Opti
     Exit codes: 0 done, 1 a mistake of the user's or the machine's (one line on standard error), 2 wrong options,
     130 interrupted. Faults of the program itself keep their traceback.
     """
-    options = options_class(**vars(build_parser(program, options_class, description).parse_args()))
+    parsed = vars(build_parser(program, options_class, description).parse_args())
+    try:
+        options = make_options(options_class, parsed)
+    except UserError as error:
+        _fail(program, str(error), 2)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file name with characters the console lacks is no reason to stop
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         main(options)
+        sys.stdout.flush()  # here a full disk or a closed pipe can still be reported
     except UserError as error:
         _fail(program, str(error), 1)
     except KeyboardInterrupt:
         _fail(program, "interrupted", 130)
+    except BrokenPipeError:  # the reader of `detect.py | head` has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes
+        _fail(program, "nobody reads the output any more", 1)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.ENOENT, errno.EPIPE):
+        if error.strerror is None:
             raise
-        where = f" '{error.filename}'" if error.filename else ""
-        _fail(program, f"{error.strerror or error}{where}; free space or choose another folder with --project", 1)
+        _fail(program, _describe_os_error(error), 1)
+    except Exception as error:
+        if not isinstance(error, MemoryError) and not any(words in str(error).lower() for words in OUT_OF_MEMORY):
+            raise
+        _fail(program, "out of memory; use a smaller --imgsz, --batch-size or model", 1)
 
 
-def _fail(program: str, message: str, code: int) -> None:
-    print(f"{Path(program).name}: error: {message}", file=sys.stderr)
+def _describe_os_error(error: OSError) -> str:
+    where = f": '{error.filename}'" if error.filename else ""
+    mend = "; free space, or choose another folder with --project" if error.errno in FULL_DISK else ""
+    return f"{error.strerror}{where}{mend}"
+
+
+def _fail(program: str, message: str, code: int) -> NoReturn:
+    print(f"{Path(program).name}: error: {' '.join(message.splitlines())}", file=sys.stderr)
     sys.exit(code)

@@ -141,7 +141,7 @@ def read_inert(path: Path) -> Any:
         raise UserError(f"'{path}' is not a torch checkpoint, or it is cut short; get the file again") from error
     except UserError:
         raise
-    except (pickle.UnpicklingError, EOFError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+    except Exception as error:  # what pickle and zipfile raise on damaged files has no common class
         raise UserError(f"'{path}' is damaged and cannot be read ({type(error).__name__}: {error})") from error
 
 

@@ -55,7 +55,8 @@ def train_step(model: str, size: int, batch: int) -> protocol.Work:
 
 def inference(model: str, size: int, batch: int) -> protocol.Work:
     backend = PyTorchBackend(Model(f"{model}.yaml", nc=protocol.CLASSES), torch.device("cpu"))
-    return protocol.repeat_inference(backend, size, batch)
+    images = protocol.images_to_predict(size, batch).contiguous(memory_format=torch.channels_last)
+    return protocol.repeat_inference(backend, images)
 
 
 def load_dataset(images: str, size: int, **options: Augmentation | RectSettings) -> DetectionDataset:

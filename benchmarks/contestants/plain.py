@@ -12,7 +12,8 @@ def train_step(model: str, size: int, batch: int) -> protocol.Work:
 
 
 def inference(model: str, size: int, batch: int) -> protocol.Work:
-    return protocol.repeat_inference(Model(f"{model}.yaml", nc=protocol.CLASSES).eval(), size, batch)
+    network = Model(f"{model}.yaml", nc=protocol.CLASSES).eval()
+    return protocol.repeat_inference(network, protocol.images_to_predict(size, batch))
 
 
 if __name__ == "__main__":

@@ -79,18 +79,17 @@ def training_batch(size: int, batch: int) -> tuple[Tensor, Tensor]:
 
 
 def images_to_predict(size: int, batch: int) -> Tensor:
-    """Return (batch, 3, size, size) float32 images in 0..1, the same for every contestant."""
+    """Return (batch, 3, size, size) float32 images in 0..1, the same for every contestant, in plain (NCHW) layout."""
     return training_batch(size, batch)[0].float() / 255
 
 
-def repeat_inference(predict: Callable[[Tensor], object], size: int, batch: int) -> Work:
-    """Return the task of running ``predict`` on a fixed batch without gradients."""
-    images = images_to_predict(size, batch)
+def repeat_inference(predict: Callable[[Tensor], object], images: Tensor) -> Work:
+    """Return the task of running ``predict`` without gradients on ``images``, in the layout its own loader gives."""
 
     def work() -> int:
         with torch.inference_mode():
             predict(images)
-        return batch
+        return len(images)
 
     return work
 

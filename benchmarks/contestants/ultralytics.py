@@ -36,7 +36,7 @@ def train_step(model: str, size: int, batch: int) -> protocol.Work:
 
 def inference(model: str, size: int, batch: int) -> protocol.Work:
     network = build_network(model).eval().fuse(verbose=False)
-    return protocol.repeat_inference(network, size, batch)
+    return protocol.repeat_inference(network, protocol.images_to_predict(size, batch))
 
 
 def samples(images: str, size: int, mode: str) -> protocol.Work:

@@ -42,7 +42,7 @@ def train_step(model: str, size: int, batch: int) -> protocol.Work:
 
 def inference(model: str, size: int, batch: int) -> protocol.Work:
     network = DetectionModel(str(PACKAGE / f"models/{model}.yaml"), nc=protocol.CLASSES).fuse().eval()
-    return protocol.repeat_inference(network, size, batch)
+    return protocol.repeat_inference(network, protocol.images_to_predict(size, batch))
 
 
 def train_samples(images: str, size: int) -> protocol.Work:

@@ -101,7 +101,9 @@ def test_activation_of_the_yaml_reaches_every_conv(text):
     assert all(isinstance(act, nn.LeakyReLU) and act.negative_slope == 0.1 for act in activations)
 
 
-@pytest.mark.parametrize("text", ["nn.Linear(1, 2)", "__import__('os')", "nn.ReLU(open('x'))", "nn.ReLU", "nn.ReLU(0)(1)"])
+@pytest.mark.parametrize(
+    "text", ["nn.Linear(1, 2)", "__import__('os')", "nn.ReLU(open('x'))", "nn.ReLU", "nn.ReLU(0)(1)"]
+)
 def test_activation_text_is_never_run(text):
     with pytest.raises(UserError, match="activation"):
         parse_activation(text)

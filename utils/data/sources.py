@@ -62,8 +62,8 @@ class ImageSource:
             elif len(self.paths) > 1:
                 LOGGER.warning(f"WARNING: '{path}' skipped: it cannot be read as an image")
         if read == 0:
-            which = f"'{self.paths[0]}'" if len(self.paths) == 1 else f"none of the {len(self.paths)} images"
-            raise UserError(f"--source: {which} can be read; expected image files ({' '.join(IMAGE_SUFFIXES)})")
+            what = f"'{self.paths[0]}' cannot" if len(self.paths) == 1 else f"none of the {len(self.paths)} images can"
+            raise UserError(f"--source: {what} be read; expected whole image files ({' '.join(IMAGE_SUFFIXES)})")
 
 
 def load_source(source: str) -> ImageSource:

@@ -52,9 +52,10 @@ def fit(
             epoch, schedule.epochs, losses, evaluation, [rates[name] for name in GROUPS], seconds, len(loader.dataset)
         )
         state.epoch = epoch + 1
-        state.stopper.update(epoch, evaluation.fitness)
-        is_best = epoch == 0 or evaluation.fitness > state.best_fitness
-        state.best_fitness = max(state.best_fitness, evaluation.fitness)
+        fitness = evaluation.fitness
+        state.stopper.update(epoch, fitness)
+        is_best = epoch == 0 or fitness > state.best_fitness
+        state.best_fitness = max(state.best_fitness, fitness)
         for hook in hooks:
             hook.epoch_end(report)
         save(state, report, is_best)

@@ -1,6 +1,7 @@
 """Hyperparameters: v6.1's names and "scratch-low" defaults, read from data/hyps/*.yaml."""
 
 import dataclasses
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 from utils.errors import UserError, near_matches
 from utils.files import read_yaml
 from utils.log import LOGGER
+
+FRACTIONS = ("momentum", "warmup_momentum", "flipud", "fliplr", "mosaic", "mixup", "copy_paste")
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ def read_hyperparameters(path: Path) -> Hyperparameters:
     """Read a hyperparameter YAML. Keys it lacks keep their default and are named in one log line.
 
     Raises:
-        UserError: unknown key (near matches are named) or a value that is not a number.
+        UserError: unknown key (near matches are named), or a value that is not a number or out of range.
     """
     content = read_yaml(path)
     known = {field.name for field in dataclasses.fields(Hyperparameters)} - {"label_smoothing"}
@@ -59,6 +62,9 @@ def read_hyperparameters(path: Path) -> Hyperparameters:
             raise UserError(f"{path}: unknown hyperparameter '{key}'{near_matches(key, known)}")
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise UserError(f"{path}: {key} is {value!r}, expected a number (write 1e-3 as 0.001 or 1.0e-3)")
+        most = 1.0 if key in FRACTIONS else sys.float_info.max
+        if not 0 <= value <= most:  # NaN is not, either
+            raise UserError(f"{path}: {key} is {value}, expected a number {'from 0 to 1' if most == 1 else 'from 0'}")
     missing = sorted(known - content.keys() - {"anchors"})
     if missing:
         LOGGER.info(f"{path} does not set {', '.join(missing)}; their defaults are used")

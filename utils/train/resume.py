@@ -25,6 +25,10 @@ def find_resumable(request: str, project: Path) -> tuple[Path, Checkpoint]:
         path = found[-1]
     else:
         path = Path(request) / "weights" / "last.pt" if Path(request).is_dir() else Path(request)
+        if not path.is_file():
+            raise UserError(f"--resume: '{path}' does not exist; name the folder of an interrupted run or its last.pt")
+    if path.resolve().parent.name != "weights":
+        raise UserError(f"--resume: '{path}' is not in the weights folder of a run; to start from it use --weights")
     checkpoint = read_checkpoint(path)
     if checkpoint.training is None:
         raise UserError(

@@ -13,7 +13,7 @@ from torch import nn
 from utils.checkpoint import Checkpoint
 from utils.data.augment import Augmentation
 from utils.data.config import DatasetConfig
-from utils.data.dataset import DetectionDataset, load_samples
+from utils.data.dataset import DetectionDataset
 from utils.data.labels import Sample
 from utils.data.loader import BatchLoader, make_loader, make_validation_loader
 from utils.device import worker_count
@@ -47,6 +47,7 @@ class Run:
         options: as given.
         hyp: as read, before gains are scaled to head and image size.
         config: the data set.
+        samples: its images and labels, by split.
         image_size: px, a multiple of the stride.
         device: where it runs.
     """
@@ -55,6 +56,7 @@ class Run:
     options: TrainOptions
     hyp: Hyperparameters
     config: DatasetConfig
+    samples: dict[str, list[Sample]]
     image_size: int
     device: torch.device
 
@@ -62,11 +64,10 @@ class Run:
         """Train ``model``, from ``resumed`` if given; leave stripped checkpoints and pictures.
 
         Raises:
-            UserError: bad data, or a loss that is not finite.
+            UserError: an image is gone, or the loss is not finite.
         """
         model.to(self.device).to(memory_format=torch.channels_last)
-        samples = load_samples(self.config, "train")
-        loader = self.training_loader(samples)
+        loader = self.training_loader()
         validator = self.validator(model)
         schedule = self.schedule(len(loader))
         state = self.initial_state(model)
@@ -74,7 +75,7 @@ class Run:
         if resumed:
             state.restore(resumed.training or {}, resumed.state)
         else:
-            self.describe(samples)
+            self.describe()
             writer.start(state)
         csv = CsvFile(self.folder / "results.csv", state.epoch)
         hooks = [Console(), csv, TrainingPictures(self.folder, self.config.names)]
@@ -88,8 +89,9 @@ class Run:
         save_results_plot(csv.path)
         return writer
 
-    def training_loader(self, samples: list[Sample]) -> BatchLoader:
+    def training_loader(self) -> BatchLoader:
         """Return the augmented, shuffled batches."""
+        samples = self.samples["train"]
         strengths = {field.name: getattr(self.hyp, field.name) for field in dataclasses.fields(Augmentation)}
         dataset = DetectionDataset(samples, self.image_size, Augmentation(**strengths))
         batch_size = min(self.options.batch_size, len(samples))
@@ -97,13 +99,14 @@ class Run:
         pin_memory = self.device.type == "cuda"
         return make_loader(dataset, batch_size, workers, True, self.options.seed, pin_memory)
 
+    def validation_loader(self, stride: int) -> BatchLoader:
+        """Return the validation images in batches twice as large as those of training (v6.1)."""
+        batch_size, workers = 2 * self.options.batch_size, self.options.workers
+        return make_validation_loader(self.samples["val"], self.image_size, batch_size, stride, workers)
+
     def validator(self, model: "Model") -> "Validator":
-        """Return what measures the averaged weights after each epoch, in batches twice as large (v6.1)."""
-        samples = load_samples(self.config, "val")
-        stride = max(int(model.stride.max()), 32)
-        loader = make_validation_loader(
-            samples, self.image_size, 2 * self.options.batch_size, stride, self.options.workers
-        )
+        """Return what measures the averaged weights after each epoch."""
+        loader = self.validation_loader(max(int(model.stride.max()), 32))
         settings = EvaluationSettings(single_class=self.options.single_cls, device=self.device)
         return Validator(loader, self.config.names, settings, self.criterion(model))
 
@@ -156,11 +159,11 @@ class Run:
             hyperparameters=as_dict(self.hyp),
         )
 
-    def describe(self, samples: list[Sample]) -> None:
+    def describe(self) -> None:
         """Write opt.yaml, hyp.yaml and labels.jpg."""
         write_yaml(self.folder / "opt.yaml", dataclasses.asdict(self.options) | {"save_dir": str(self.folder)})
         write_yaml(self.folder / "hyp.yaml", as_dict(self.hyp))
-        labels = np.concatenate([sample.labels for sample in samples])
+        labels = np.concatenate([sample.labels for sample in self.samples["train"]])
         save_label_plot(labels, self.config.names, self.folder / "labels.jpg")
 
 
