@@ -45,11 +45,12 @@ def main(options: DetectOptions) -> Path | None:
     from models.formats import load_backend
     from utils.data.sources import load_source
     from utils.detect.detector import Detector, describe
-    from utils.device import describe_device, select_device
+    from utils.device import describe_device, keep_freed_memory, select_device
     from utils.log import LOGGER, set_up_logging
     from utils.weights import newest_weights
 
     set_up_logging()
+    keep_freed_memory()
     LOGGER.info(describe_options("detect", options))
     source = load_source(options.source)
     device = select_device(options.device)

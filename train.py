@@ -22,7 +22,7 @@ def main(options: TrainOptions) -> "Evaluation":
 
     from utils.data.config import load_dataset_config
     from utils.data.dataset import load_samples
-    from utils.device import describe_device, select_device
+    from utils.device import describe_device, keep_freed_memory, select_device
     from utils.log import LOGGER, set_up_logging
     from utils.sizes import fit_size
     from utils.train.hyperparameters import Hyperparameters, read_hyperparameters
@@ -30,6 +30,7 @@ def main(options: TrainOptions) -> "Evaluation":
     from utils.train.run import Run
 
     set_up_logging()
+    keep_freed_memory()
     folder, resumed = None, None
     if options.resume:
         folder, resumed = find_resumable(options.resume, Path(options.project))

@@ -41,7 +41,7 @@ def main(options: ValOptions) -> "Evaluation":
     from utils.data.config import load_dataset_config
     from utils.data.dataset import load_samples
     from utils.data.loader import make_validation_loader
-    from utils.device import describe_device, select_device
+    from utils.device import describe_device, keep_freed_memory, select_device
     from utils.eval.evaluate import EvaluationSettings, evaluate
     from utils.eval.plots import save_evaluation_plots
     from utils.eval.sinks import BatchPictureSink, LabelFileSink
@@ -50,6 +50,7 @@ def main(options: ValOptions) -> "Evaluation":
     from utils.weights import newest_weights
 
     set_up_logging()
+    keep_freed_memory()
     LOGGER.info(describe_options("val", options))
     device = select_device(options.device)
     LOGGER.info(f"YOLOv5-NAM {describe_device(device)}")

@@ -5,6 +5,7 @@ Data flow: YAML mapping -> ``parse_model`` -> layers in a row, each reading earl
 
 import copy
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ KNOWN_KEYS = (
     *("activation", "channel_multiple"),
 )
 REQUIRED_KEYS = ("nc", "depth_multiple", "width_multiple", "anchors", "backbone", "head")
+IN_PLACE = (nn.SiLU, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.Hardswish)  # activations that can overwrite their input
 DRY_RUN_SIZE = 256  # px; a multiple of every stride in use
 
 
@@ -66,25 +68,36 @@ class Detect(nn.Module):
         raw = [self._by_anchor(convolution(x)) for convolution, x in zip(self.m, maps, strict=True)]
         if self.training:
             return raw
-        decoded = [self._decode(level, output).flatten(1, 3) for level, output in enumerate(raw)]
+        if torch.is_inference_mode_enabled() and not torch.jit.is_tracing():
+            return self._decode_into_one(raw), raw
+        scores = [output.sigmoid() for output in raw]
+        decoded = [torch.cat((self._boxes(level, s), s[..., 4:]), -1).flatten(1, 3) for level, s in enumerate(scores)]
         return torch.cat(decoded, 1), raw
+
+    def _decode_into_one(self, raw: list[Tensor]) -> Tensor:
+        """Decode every level straight into the result, which autograd and export cannot follow but saves copies."""
+        rows = [output[0, ..., 0].numel() for output in raw]
+        predictions = raw[0].new_empty(raw[0].shape[0], sum(rows), self.no)
+        for level, (output, part) in enumerate(zip(raw, predictions.split(rows, 1), strict=True)):
+            scores = torch.sigmoid(output, out=part.view(output.shape))
+            scores[..., :4] = self._boxes(level, scores)
+        return predictions
 
     def _by_anchor(self, x: Tensor) -> Tensor:
         batch, _, rows, columns = x.shape
         return x.view(batch, self.na, self.no, rows, columns).permute(0, 1, 3, 4, 2)
 
-    def _decode(self, level: int, raw: Tensor) -> Tensor:
-        """Turn (B, anchors, rows, columns, 5 + classes) logits into pixels and scores."""
-        rows, columns = raw.shape[2:4]
-        stride = self.stride[level].to(raw.device, raw.dtype)
-        y = torch.arange(rows, device=raw.device, dtype=raw.dtype)
-        x = torch.arange(columns, device=raw.device, dtype=raw.dtype)
+    def _boxes(self, level: int, scores: Tensor) -> Tensor:
+        """Turn (B, anchors, rows, columns, 5 + classes) sigmoids into (B, anchors, rows, columns, 4) xywh pixels."""
+        rows, columns = scores.shape[2:4]
+        stride = self.stride[level].to(scores.device, scores.dtype)
+        y = torch.arange(rows, device=scores.device, dtype=scores.dtype)
+        x = torch.arange(columns, device=scores.device, dtype=scores.dtype)
         cells = torch.stack((x.expand(rows, columns), y[:, None].expand(rows, columns)), -1)  # (rows, columns, 2)
         anchors = (self.anchors[level] * stride).view(1, self.na, 1, 1, 2)
-        scores = raw.sigmoid()
         xy = (scores[..., 0:2] * 2 + (cells - 0.5)) * stride
         wh = (scores[..., 2:4] * 2) ** 2 * anchors
-        return torch.cat((xy, wh, scores[..., 4:]), -1)
+        return torch.cat((xy, wh), -1)
 
     def set_strides(self, stride: Tensor) -> None:
         """Store the strides, turn anchors from pixels into grid units, and put their levels into stride order.
@@ -102,7 +115,7 @@ class Detect(nn.Module):
         """Start from 8 objects in a 640 px image and equally rare classes (RetinaNet's prior, arXiv 1708.02002)."""
         for convolution, stride in zip(self.m, self.stride.tolist(), strict=True):
             with torch.no_grad():
-                bias = convolution.bias.view(self.na, -1)
+                bias = cast(Tensor, convolution.bias).view(self.na, -1)
                 bias[:, 4] += math.log(8 / (640 / stride) ** 2)
                 bias[:, 5:] += math.log(0.6 / (self.nc - 0.999999))
 
@@ -252,7 +265,9 @@ def _channels_of(reads: int, channels: list[int], image_channels: int) -> int:
 def _call(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     """Call, turning arguments of the wrong number or kind into a UserError that lists them."""
     try:
-        return function(*arguments, **options)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "Initializing zero-element tensors")  # a kernel of 0 pixels
+            return function(*arguments, **options)
     except UserError:
         raise
     except Exception as error:  # constructors check little; what a wrong argument leads to is a matter of luck
@@ -307,7 +322,10 @@ class Model(nn.Module):
         self.model, self.save, self.rows = parse_model(self.yaml, self.yaml_file)
         self.names = {index: str(index) for index in range(self.yaml["nc"])}
         self.inplace = self.yaml.get("inplace", True)
-        self._set_up_norms_and_activations()
+        try:
+            self._set_up_norms_and_activations()
+        except UserError as error:
+            raise UserError(f"{self.yaml_file}: {error}") from error
         if not isinstance(self.model[-1], Detect):
             raise UserError(f"{self.yaml_file}: the last row is {self.rows[-1].type}, expected Detect")
         self.detect.set_strides(self._measure_strides())
@@ -340,6 +358,8 @@ class Model(nn.Module):
             if isinstance(module, Conv) and module.bn is not None:
                 module.conv = fuse_conv_and_norm(module.conv, module.bn)
                 module.bn = None
+            elif isinstance(module, IN_PLACE):  # in training autograd would copy the input, so nothing would be saved
+                module.inplace = self.inplace
         return self
 
     def _set_up_norms_and_activations(self) -> None:
@@ -349,8 +369,6 @@ class Model(nn.Module):
                 module.act = parse_activation(activation)
             if type(module) is nn.BatchNorm2d:
                 module.eps, module.momentum = 1e-3, 0.03
-            elif isinstance(module, nn.Hardswish | nn.LeakyReLU | nn.ReLU | nn.ReLU6 | nn.SiLU):
-                module.inplace = self.inplace
 
     def _measure_strides(self) -> Tensor:
         """Find the strides by a dry run, in evaluation mode so that no batch statistics change."""

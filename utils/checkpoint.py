@@ -117,7 +117,7 @@ def _from_yolov5(content: Any, path: Path) -> Checkpoint:
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint atomically.
+    """Write a checkpoint atomically; OSError when that fails, with the previous file still there.
 
     With ``checkpoint.training``, both the raw weights (``training["model"]``) and the averaged ones are kept in full
     precision, as exact resuming needs; without, only ``checkpoint.state``.
@@ -139,8 +139,11 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "ema": checkpoint.state if training else None,
         "training": training,
     }
-    with atomic_write(path) as temporary:
-        torch.save(content, temporary)
+    with atomic_write(path) as temporary, temporary.open("wb") as stream:
+        try:
+            torch.save(content, stream)
+        except RuntimeError as error:  # torch hides a full disk behind an error of its own
+            raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
 
 
 def strip_checkpoint(path: Path) -> None:

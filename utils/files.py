@@ -43,6 +43,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
+    except OSError as error:
+        error.filename = str(path)  # the name the user knows
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -66,9 +66,10 @@ class _Parser(argparse.ArgumentParser):
 def build_parser(program: str, options_class: type, description: str) -> argparse.ArgumentParser:
     """Return the parser for an options dataclass. Unambiguous prefixes such as ``--batch`` work, as in v6.1."""
     parser = _Parser(prog=program, description=description)
+    defaults = options_class()
     for field in dataclasses.fields(options_class):
         flags = [f"--{field.name.replace('_', '-')}", *field.metadata["aliases"]]
-        default = field.default_factory() if field.default is dataclasses.MISSING else field.default
+        default = getattr(defaults, field.name)
         help_text = field.metadata["help"] if default in (None, False, "") else f"{field.metadata['help']} [{default}]"
         settings: dict[str, Any] = {"dest": field.name, "default": default, "help": help_text.replace("%", "%%")}
         element, several = _argument_type(field.type)
@@ -163,7 +164,7 @@ def run_command(program: str, options_class: type[Options], main: Callable[[Opti
 
 def _describe_os_error(error: OSError) -> str:
     where = f": '{error.filename}'" if error.filename else ""
-    mend = "; free space, or choose another folder with --project" if error.errno in FULL_DISK else ""
+    mend = "; free space or write to another disk" if error.errno in FULL_DISK else ""
     return f"{error.strerror}{where}{mend}"
 
 

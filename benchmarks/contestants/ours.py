@@ -15,6 +15,7 @@ from utils.data.augment import Augmentation
 from utils.data.config import DatasetConfig
 from utils.data.dataset import DetectionDataset, RectSettings, load_samples
 from utils.data.loader import normalise
+from utils.device import keep_freed_memory
 from utils.train.fit import LARGEST_GRADIENT_NORM
 from utils.train.hyperparameters import Hyperparameters, scale_gains
 from utils.train.loss import DetectionLoss
@@ -79,5 +80,6 @@ def val_samples(images: str, size: int) -> protocol.Work:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()  # as the scripts do
     tasks = {f.__name__: f for f in (train_step, inference, train_samples, val_samples)}
     protocol.serve(tasks)

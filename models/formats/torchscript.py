@@ -47,7 +47,8 @@ def export(model: Model, path: Path, input_hw: tuple[int, int], batch_size: int)
     facts = {"shape": list(images.shape), "stride": max(int(model.stride.max()), 32), "names": model.names}
     with atomic_write(path) as temporary, _no_deprecation_notice():
         traced = torch.jit.trace(_DecodedOnly(model), images)
-        torch.jit.save(traced, str(temporary), _extra_files={METADATA_FILE: json.dumps(facts)})
+        with temporary.open("wb") as stream:  # given a path, torch reports a full disk as a fault of its own
+            torch.jit.save(traced, stream, _extra_files={METADATA_FILE: json.dumps(facts)})
 
 
 class TorchScriptBackend:

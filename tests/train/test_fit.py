@@ -118,7 +118,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(
 
 
 def test_a_finished_run_is_not_resumed(finished):
-    with pytest.raises(UserError, match="finished run.*--weights"):
+    with pytest.raises(UserError, match=r"finished run.*--weights"):
         train.run(resume=str(finished))
 
 

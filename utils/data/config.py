@@ -82,10 +82,9 @@ def _read_names(file: Path, content: dict[str, Any]) -> dict[int, str]:
         if count is None:
             raise UserError(f"{file}: 'names' is missing; it lists the class names")
         return {index: f"class{index}" for index in range(count)}
-    if isinstance(given, list):
-        given = dict(enumerate(given))
-    if not isinstance(given, dict) or not given:
+    if not isinstance(given, list | dict) or not given:
         raise UserError(f"{file}: 'names' is {given!r}, expected a list of class names or lines 'index: name'")
+    given = dict(enumerate(given)) if isinstance(given, list) else given
     if set(given) != set(range(len(given))):
         raise UserError(f"{file}: 'names' has the keys {', '.join(map(str, given))}; expected 0 to {len(given) - 1}")
     for index, label in given.items():

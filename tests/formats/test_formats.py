@@ -1,0 +1,75 @@
+"""Every format gives what the PyTorch network gives."""
+
+import numpy as np
+import pytest
+import torch
+
+import export
+from models.formats import FORMATS, Ensemble, format_of, load_backend
+from models.formats.pytorch import build_model
+from tests.models.recipes import random_images
+from utils.checkpoint import read_checkpoint
+from utils.errors import UserError
+
+CPU = torch.device("cpu")
+EXPORTED = [row for row in FORMATS if row.argument]
+
+
+@pytest.fixture(scope="module")
+def weights(tiny_weights, tmp_path_factory):
+    """A copy, since exports are written beside it."""
+    path = tmp_path_factory.mktemp("export") / "tiny.pt"
+    path.write_bytes(tiny_weights.read_bytes())
+    return path
+
+
+def test_the_backend_equals_the_plain_network(weights):
+    images = random_images(1, 2, 64, 96)
+    model = build_model(read_checkpoint(weights), weights)
+    with torch.no_grad():
+        expected, _ = model(images)
+    backend = load_backend([weights], CPU)
+    torch.testing.assert_close(backend(images), expected, rtol=1e-4, atol=1e-3)
+    assert backend.meta.stride == 32 and backend.meta.names[0] == "circle" and backend.meta.input_hw is None
+
+
+@pytest.mark.parametrize("row", EXPORTED, ids=lambda row: row.name)
+def test_exported_equals_the_original(weights, row):
+    (path,) = export.run(weights=[str(weights)], imgsz=[64, 96], batch_size=2, include=[row.argument])
+    images = random_images(2, 2, 64, 96)
+    original, exported = load_backend([weights], CPU), load_backend([path], CPU)
+    torch.testing.assert_close(exported(images), original(images), rtol=1e-4, atol=1e-3)
+    assert exported.meta.names == original.meta.names
+    assert exported.meta.stride == original.meta.stride
+    assert exported.meta.input_hw == (64, 96)
+    assert format_of(path) is row
+
+
+def test_an_ensemble_puts_predictions_side_by_side(weights):
+    images = random_images(3, 1, 64, 64)
+    one, two = load_backend([weights], CPU), load_backend([weights, weights], CPU)
+    assert isinstance(two, Ensemble)
+    np.testing.assert_array_equal(two(images), torch.cat([one(images)] * 2, 1))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"include": ["torchscrip"]}, "unknown format; did you mean 'torchscript'?"),
+        ({"weights": ["missing.pt"]}, "'missing.pt' do not exist"),
+        ({"weights": ["model.tar"]}, "no known format"),
+        ({"weights": ["model.torchscript"]}, "is an exported model already"),
+        ({"imgsz": [64, 64, 64]}, "takes one side or height and width"),
+    ],
+)
+def test_wrong_options_are_named(weights, options, said):
+    with pytest.raises(UserError) as error:
+        export.run(**{"weights": [str(weights)], **options})
+    assert said in str(error.value)
+
+
+def test_a_foreign_torchscript_file_is_refused(tmp_path):
+    path = tmp_path / "other.torchscript"
+    path.write_bytes(b"not a model")
+    with pytest.raises(UserError, match="not a TorchScript file written by export.py"):
+        load_backend([path], CPU)
