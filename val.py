@@ -73,7 +73,7 @@ def main(options: ValOptions) -> "Evaluation":
     if options.save_txt:
         sinks.append(LabelFileSink(folder / "labels", options.save_conf))
     settings = EvaluationSettings(
-        options.conf_thres, options.iou_thres, options.max_det, options.single_cls, device, half=options.half
+        options.conf_thres, options.iou_thres, options.max_det, options.single_cls, device
     )
     result = evaluate(lambda images: (backend(images), None), loader, config.names, settings, sinks=sinks)
     for line in result.table(options.verbose):

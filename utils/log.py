@@ -17,7 +17,7 @@ class _OutputHandler(logging.StreamHandler):  # type: ignore[type-arg]
     """Lets the command end when its output cannot be written (closed pipe, full disk), where logging would go on."""
 
     def handleError(self, record: logging.LogRecord) -> None:
-        raise  # noqa: PLE0704  called while the exception is handled
+        raise  # called while the exception is handled
 
 
 def set_up_logging() -> None:

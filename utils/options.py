@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from utils.errors import UserError, near_matches
+from utils.interrupts import interrupts_repeated
 
 Options = TypeVar("Options")
 
@@ -143,7 +144,8 @@ def run_command(program: str, options_class: type[Options], main: Callable[[Opti
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file name with characters the console lacks is no reason to stop
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        main(options)
+        with interrupts_repeated():
+            main(options)
         sys.stdout.flush()  # here a full disk or a closed pipe can still be reported
     except UserError as error:
         _fail(program, str(error), 1)

@@ -15,6 +15,7 @@ from utils.data.dataset import DetectionDataset, Item, Key, RectSettings
 from utils.data.labels import Sample
 from utils.device import worker_count
 from utils.errors import UserError
+from utils.interrupts import interrupts_held_back
 
 
 @dataclass
@@ -125,7 +126,7 @@ def _unchanged(batch: Any) -> Any:
 
 
 def _set_up_worker(_worker: int) -> None:
-    """One core a worker; Ctrl-C is for the main process, which ends its workers."""
+    """One core a worker, and no Ctrl-C on Windows either."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -163,7 +164,9 @@ class BatchLoader:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch in self._loader:
+        with interrupts_held_back():  # workers start here; Ctrl-C is for the main process, which ends them
+            batches = iter(self._loader)
+        for batch in batches:
             if isinstance(batch, UserError):
                 message = str(batch)
                 break

@@ -2,22 +2,20 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from utils.boxes import scale_boxes
+from utils.data.loader import Batch, normalise
 from utils.device import Stopwatch
 from utils.errors import UserError
 from utils.eval.confusion import ConfusionMatrix
 from utils.eval.metrics import ClassMetrics, ap_per_class, fitness, labels_per_image, match_detections
 from utils.eval.nms import non_max_suppression
 from utils.log import LOGGER, progress
-
-if TYPE_CHECKING:
-    from utils.data.loader import Batch
 
 Forward = Callable[[Tensor], tuple[Tensor, list[Tensor] | None]]
 Criterion = Callable[[list[Tensor], Tensor], tuple[Tensor, Tensor]]
@@ -36,7 +34,6 @@ class EvaluationSettings:
         max_detections: most detections of one image.
         single_class: treat every prediction and label as class 0.
         device: where the network runs.
-        half: hand the network float16 images.
     """
 
     confidence: float = 0.001
@@ -44,13 +41,12 @@ class EvaluationSettings:
     max_detections: int = 300
     single_class: bool = False
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    half: bool = False
 
 
 class Sink(Protocol):
     """Receives what was found in each batch, for files and pictures."""
 
-    def write(self, batch: "Batch", detections: list[Tensor], native: list[Tensor]) -> None:
+    def write(self, batch: Batch, detections: list[Tensor], native: list[Tensor]) -> None:
         """Take one batch.
 
         Args:
@@ -155,7 +151,7 @@ def header() -> str:
 @torch.no_grad()
 def evaluate(
     forward: Forward,
-    batches: Iterable["Batch"],
+    batches: Iterable[Batch],
     names: Mapping[int, str],
     settings: EvaluationSettings,
     criterion: Criterion | None = None,
@@ -181,7 +177,7 @@ def evaluate(
     losses: list[Tensor] = []
     for batch in progress(batches, "validating", unit="batch"):
         with clocks[0]:
-            images = _prepare(batch.images, settings)  # (B, 3, H, W)
+            images = normalise(batch.images.to(settings.device, non_blocking=True))  # (B, 3, H, W)
         with clocks[1]:
             decoded, raw = forward(images)  # (B, N, 5 + classes)
         if criterion is not None and raw is not None:
@@ -198,12 +194,6 @@ def evaluate(
         LOGGER.warning("no labels found in the data set: every metric is 0")
     parts = torch.stack(losses).mean(0).tolist() if losses else (0.0, 0.0, 0.0)
     return tally.summary(names, tuple(parts), tuple(clock.seconds * 1e3 / tally.images for clock in clocks))
-
-
-def _prepare(images: Tensor, settings: EvaluationSettings) -> Tensor:
-    """Turn (B, 3, H, W) uint8 into 0..1 on the device, channels last."""
-    images = images.to(settings.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
-    return (images.half() if settings.half else images.float()).div_(255)
 
 
 def _detect(decoded: Tensor, settings: EvaluationSettings, class_count: int) -> list[Tensor]:
@@ -237,7 +227,7 @@ class _Tally:
         self._found = [torch.zeros(0, 6)]
         self._labels = [torch.zeros(0, 5)]
 
-    def add(self, batch: "Batch", detections: list[Tensor]) -> list[Tensor]:
+    def add(self, batch: Batch, detections: list[Tensor]) -> list[Tensor]:
         """Match a batch and return its detections in the pixels of the original images."""
         input_hw = (batch.images.shape[2], batch.images.shape[3])
         labels = labels_per_image(batch.targets.cpu().float(), len(detections), input_hw)

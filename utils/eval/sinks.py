@@ -2,18 +2,15 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from torch import Tensor
 
 from utils.boxes import xyxy_to_xywh
+from utils.data.loader import Batch
 from utils.eval.draw import plot_batch, plot_targets
 from utils.files import atomic_write
-
-if TYPE_CHECKING:
-    from utils.data.loader import Batch
 
 
 def format_labels(detections: Tensor, size_hw: tuple[int, int], with_confidence: bool = False) -> str:
@@ -44,7 +41,7 @@ class LabelFileSink:
         self.folder = folder
         self.with_confidence = with_confidence
 
-    def write(self, batch: "Batch", detections: list[Tensor], native: list[Tensor]) -> None:
+    def write(self, batch: Batch, detections: list[Tensor], native: list[Tensor]) -> None:
         """Write the files of one batch; a file that is there is extended, as in v6.1."""
         for path, found, size_hw in zip(batch.paths, native, batch.original_hw, strict=True):
             if len(found):
@@ -69,7 +66,7 @@ class BatchPictureSink:
         self.confidence = confidence
         self._seen = 0
 
-    def write(self, batch: "Batch", detections: list[Tensor], native: list[Tensor]) -> None:
+    def write(self, batch: Batch, detections: list[Tensor], native: list[Tensor]) -> None:
         """Draw one batch, unless enough were drawn."""
         if self._seen >= self.batches:
             return

@@ -1,13 +1,11 @@
 """What training tells its listeners."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from utils.data.loader import Batch
-    from utils.eval.evaluate import Evaluation
+from utils.data.loader import Batch
+from utils.eval.evaluate import Evaluation
 
 
 @dataclass(frozen=True)
@@ -17,7 +15,7 @@ class BatchReport:
     epoch: int
     number: int  # in the epoch, from 0
     batches: int  # of the epoch
-    batch: "Batch"
+    batch: Batch
     mean_losses: Tensor  # (3,) box, objectness, class; running mean of the epoch
 
 
@@ -28,7 +26,7 @@ class EpochReport:
     epoch: int  # from 0
     epochs: int
     losses: list[float]  # box, objectness, class; mean of the epoch
-    evaluation: "Evaluation | None"  # of the averaged weights; None when the epoch was not validated
+    evaluation: Evaluation | None  # of the averaged weights; None when the epoch was not validated
     learning_rates: list[float]  # of the groups norm, weight, bias, at the end of the epoch
     seconds: float  # of training, without validation
     images: int
