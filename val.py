@@ -72,9 +72,7 @@ def main(options: ValOptions) -> "Evaluation":
     sinks: list[Any] = [BatchPictureSink(folder, config.names)]
     if options.save_txt:
         sinks.append(LabelFileSink(folder / "labels", options.save_conf))
-    settings = EvaluationSettings(
-        options.conf_thres, options.iou_thres, options.max_det, options.single_cls, device
-    )
+    settings = EvaluationSettings(options.conf_thres, options.iou_thres, options.max_det, options.single_cls, device)
     result = evaluate(lambda images: (backend(images), None), loader, config.names, settings, sinks=sinks)
     for line in result.table(options.verbose):
         LOGGER.info(line)

@@ -78,7 +78,7 @@ def test_unreadable_image_in_a_folder_is_skipped(folder, caplog):
 def test_nothing_readable(tmp_path, names):
     for name in names:
         (tmp_path / name).write_bytes(b"")
-    with pytest.raises(UserError, match="(can|cannot) be read"):
+    with pytest.raises(UserError, match=r"(can|cannot) be read"):
         list(load_source(str(tmp_path)))
 
 

@@ -48,7 +48,7 @@ class CheckpointWriter:
 
     def finish(self) -> None:
         """Reduce the checkpoints of a finished run to what inference needs."""
-        for path in (self.last, self.best):
+        for path in (self.best, self.last):  # while last.pt is whole, an interrupted finish can be resumed
             if path.exists():
                 strip_checkpoint(path)
 
