@@ -71,5 +71,5 @@ def test_wrong_options_are_named(weights, options, said):
 def test_a_foreign_torchscript_file_is_refused(tmp_path):
     path = tmp_path / "other.torchscript"
     path.write_bytes(b"not a model")
-    with pytest.raises(UserError, match="not a TorchScript file written by export.py"):
+    with pytest.raises(UserError, match=r"not a TorchScript file written by export\.py"):
         load_backend([path], CPU)
