@@ -80,7 +80,9 @@ def make_model(
     LOGGER.info(layer_table(model))
     LOGGER.info(summary_line(model))
     if start:
-        log_transfer(transfer_weights(model, start.state), str(weights), [row.type for row in model.rows])
+        with_anchors = not options.cfg and anchors is None  # v6.1: a --cfg or hyp file brings anchors of its own
+        transfer = transfer_weights(model, start.state, with_anchors)
+        log_transfer(transfer, str(weights), [row.type for row in model.rows])
     elif not resumed:
         LOGGER.info(f"Training from scratch; to start from pretrained weights put {PRETRAINED} here or use --weights")
     return model

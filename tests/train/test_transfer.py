@@ -22,6 +22,12 @@ def test_everything_fits_the_same_network(tiny_config):
     assert torch.equal(model.detect.anchors, anchors)
 
 
+def test_anchors_are_taken_when_asked_for(tiny_config):
+    model = Model(tiny_config)
+    assert len(transfer_weights(model, filled(model), with_anchors=True).taken) == 349
+    assert (model.detect.anchors == 2).all()
+
+
 def test_another_class_count_leaves_the_head_at_its_start(tiny_config, caplog):
     model, source = Model(tiny_config, nc=3), Model(tiny_config)
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}

@@ -27,13 +27,17 @@ class Transfer:
         return len(self.taken) + len(self.missing) + len(self.unfit)
 
 
-def transfer_weights(model: nn.Module, state: dict[str, Tensor]) -> Transfer:
-    """Copy every tensor that has the same name and shape into ``model``; anchors stay the new network's own."""
-    own = model.state_dict()
-    anchors = [key for key in own if key.endswith(".anchors")]
+def transfer_weights(model: nn.Module, state: dict[str, Tensor], with_anchors: bool = False) -> Transfer:
+    """Copy every tensor that has the same name and shape into ``model``.
+
+    Args:
+        model: takes the tensors.
+        state: offers them.
+        with_anchors: take the anchors too; otherwise they stay the new network's own and are not counted.
+    """
     taken, missing, unfit = [], [], {}
-    for key, tensor in own.items():
-        if key in anchors:
+    for key, tensor in model.state_dict().items():
+        if key.endswith(".anchors") and not with_anchors:
             continue
         if key not in state:
             missing.append(key)
