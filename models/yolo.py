@@ -61,36 +61,25 @@ class Detect(nn.Module):
         raw = [self._by_anchor(convolution(x)) for convolution, x in zip(self.m, maps, strict=True)]
         if self.training:
             return raw
-        if torch.is_inference_mode_enabled() and not torch.jit.is_tracing():
-            return self._decode_into_one(raw), raw
-        scores = [output.sigmoid() for output in raw]
-        decoded = [torch.cat((self._boxes(level, s), s[..., 4:]), -1).flatten(1, 3) for level, s in enumerate(scores)]
+        decoded = [self._decode(level, output).flatten(1, 3) for level, output in enumerate(raw)]
         return torch.cat(decoded, 1), raw
-
-    def _decode_into_one(self, raw: list[Tensor]) -> Tensor:
-        """Decode every level straight into the result, which autograd and export cannot follow but saves copies."""
-        rows = [output[0, ..., 0].numel() for output in raw]
-        predictions = raw[0].new_empty(raw[0].shape[0], sum(rows), self.no)
-        for level, (output, part) in enumerate(zip(raw, predictions.split(rows, 1), strict=True)):
-            scores = torch.sigmoid(output, out=part.view(output.shape))
-            scores[..., :4] = self._boxes(level, scores)
-        return predictions
 
     def _by_anchor(self, x: Tensor) -> Tensor:
         batch, _, rows, columns = x.shape
         return x.view(batch, self.na, self.no, rows, columns).permute(0, 1, 3, 4, 2)
 
-    def _boxes(self, level: int, scores: Tensor) -> Tensor:
-        """Turn (B, anchors, rows, columns, 5 + classes) sigmoids into (B, anchors, rows, columns, 4) xywh pixels."""
-        rows, columns = scores.shape[2:4]
-        stride = self.stride[level].to(scores.device, scores.dtype)
-        y = torch.arange(rows, device=scores.device, dtype=scores.dtype)
-        x = torch.arange(columns, device=scores.device, dtype=scores.dtype)
+    def _decode(self, level: int, raw: Tensor) -> Tensor:
+        """Turn (B, anchors, rows, columns, 5 + classes) logits into pixels and scores."""
+        rows, columns = raw.shape[2:4]
+        stride = self.stride[level].to(raw.device, raw.dtype)
+        y = torch.arange(rows, device=raw.device, dtype=raw.dtype)
+        x = torch.arange(columns, device=raw.device, dtype=raw.dtype)
         cells = torch.stack((x.expand(rows, columns), y[:, None].expand(rows, columns)), -1)  # (rows, columns, 2)
         anchors = (self.anchors[level] * stride).view(1, self.na, 1, 1, 2)
+        scores = raw.sigmoid()
         xy = (scores[..., 0:2] * 2 + (cells - 0.5)) * stride
         wh = (scores[..., 2:4] * 2) ** 2 * anchors
-        return torch.cat((xy, wh), -1)
+        return torch.cat((xy, wh, scores[..., 4:]), -1)
 
     def set_strides(self, stride: Tensor) -> None:
         """Store the strides, turn anchors from pixels into grid units, and put their levels into stride order.
