@@ -45,32 +45,31 @@ def main(options: DetectOptions) -> Path | None:
     from models.formats import load_backend
     from utils.data.sources import load_source
     from utils.detect.detector import Detector, describe
-    from utils.device import describe_device, keep_freed_memory, select_device
+    from utils.device import describe_device, select_device, use_half
+    from utils.eval.report import speed_line
     from utils.log import LOGGER, set_up_logging
     from utils.weights import newest_weights
 
     set_up_logging()
-    keep_freed_memory()
     LOGGER.info(describe_options("detect", options))
     source = load_source(options.source)
     device = select_device(options.device)
     LOGGER.info(f"YOLOv5-NAM {describe_device(device)}")
-    backend = load_backend(options.weights or [newest_weights()], device, options.half)
+    backend = load_backend(options.weights or [newest_weights()], device, use_half(options.half, device))
     detector = Detector(backend, backend.meta.stride, detection_settings(options, backend), device)
-    folder, sinks = None, None
+    folder, sinks, input_hw = None, None, (0, 0)
     for frame in source:
         if sinks is None:  # not before there is a readable image to write
             folder, sinks = make_sinks(options, backend.meta.names)
         before = detector.clocks[1].seconds
-        detections, (height, width) = detector(frame.image)
+        detections, input_hw = detector(frame.image)
         for sink in sinks:
             sink.write(frame, detections)
         LOGGER.info(
-            f"image {frame.index + 1}/{frame.count} {frame.path}: {height}x{width} "
+            f"image {frame.index + 1}/{frame.count} {frame.path}: {input_hw[0]}x{input_hw[1]} "
             f"{describe(detections, backend.meta.names)}Done. ({detector.clocks[1].seconds - before:.3f}s)"
         )
-    speeds = [clock.seconds * 1000 / len(source) for clock in detector.clocks]
-    LOGGER.info("Speed: {:.1f}ms pre-process, {:.1f}ms inference, {:.1f}ms NMS per image".format(*speeds))
+    LOGGER.info(speed_line(detector.milliseconds(), (1, 3, *input_hw)))
     if folder:
         LOGGER.info(f"Results saved to {folder}")
     return folder

@@ -41,7 +41,7 @@ def main(options: ExportOptions) -> list[Path]:
         if format_of(weights).argument:
             raise UserError(f"--weights '{weights}' is an exported model already; export from its .pt file")
         model = build_model(read_checkpoint(weights), weights).fuse().requires_grad_(False)
-        size_hw = input_size(options.imgsz, max(int(model.stride.max()), 32))
+        size_hw = input_size(options.imgsz, model.largest_stride)
         for name in options.include:
             row = writers[name.lower()]
             path = weights.with_suffix(row.suffix)

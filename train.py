@@ -22,7 +22,7 @@ def main(options: TrainOptions) -> "Evaluation":
 
     from utils.data.config import load_dataset_config
     from utils.data.dataset import load_samples
-    from utils.device import describe_device, keep_freed_memory, select_device
+    from utils.device import describe_device, select_device
     from utils.log import LOGGER, set_up_logging
     from utils.sizes import fit_size
     from utils.train.hyperparameters import Hyperparameters, read_hyperparameters
@@ -30,11 +30,11 @@ def main(options: TrainOptions) -> "Evaluation":
     from utils.train.run import Run
 
     set_up_logging()
-    keep_freed_memory()
     folder, resumed = None, None
     if options.resume:
         folder, resumed = find_resumable(options.resume, Path(options.project))
         options = make_options(TrainOptions, resumed.options)
+        LOGGER.info(f"Going on with {folder} after epoch {resumed.epoch}, with the options it began with")
     LOGGER.info(describe_options("train", options))
     device = select_device(options.device)
     LOGGER.info(f"YOLOv5-NAM {describe_device(device)}")
@@ -44,13 +44,13 @@ def main(options: TrainOptions) -> "Evaluation":
         hyp = read_hyperparameters(find_file(options.hyp, "--hyp"))
         hyp = dataclasses.replace(hyp, label_smoothing=options.label_smoothing)
     config = load_dataset_config(options.data)
+    options.data = str(config.file.resolve())  # so that the run can be resumed from any folder
     config = config.as_single_class() if options.single_cls else config
     if resumed and len(resumed.names) != config.nc:
         raise UserError(f"{config.file} has {config.nc} classes now, but the run began with {len(resumed.names)}")
     torch.manual_seed(options.seed)
     model = make_model(options, config.names, hyp.anchors, resumed)
-    stride = max(int(model.stride.max()), 32)
-    image_size = fit_size(options.imgsz, stride, floor=2 * stride)
+    image_size = fit_size(options.imgsz, model.largest_stride, floor=2 * model.largest_stride)
     samples = {split: load_samples(config, split) for split in ("train", "val")}
     folder = folder or make_run_folder(options.project, options.name, options.exist_ok)
     run = Run(folder, options, hyp, config, samples, image_size, device)
@@ -91,22 +91,13 @@ def make_model(
 def measure_best(run: "Run", best: Path) -> "Evaluation":
     """Print the table per class of a run's best weights, and write its plots."""
     from models.formats.pytorch import load
-    from utils.eval.evaluate import EvaluationSettings, evaluate
-    from utils.eval.plots import save_evaluation_plots
-    from utils.eval.sinks import BatchPictureSink
+    from utils.eval.report import measure
     from utils.log import LOGGER
 
     LOGGER.info(f"\nMeasuring {best}")
     backend = load(best, run.device)
     loader = run.validation_loader(backend.meta.stride)
-    settings = EvaluationSettings(single_class=run.options.single_cls, device=run.device)
-    pictures = BatchPictureSink(run.folder, run.config.names)
-    result = evaluate(lambda images: (backend(images), None), loader, run.config.names, settings, sinks=[pictures])
-    for line in result.table():
-        LOGGER.info(line)
-    save_evaluation_plots(result, run.folder)
-    LOGGER.info(f"Results saved to {run.folder}")
-    return result
+    return measure(backend, loader, run.config.names, run.evaluation_settings(), run.folder)
 
 
 def run(**options: Any) -> "Evaluation":

@@ -8,6 +8,7 @@ from utils.files import ROOT, make_run_folder, runs_dir
 from utils.options import describe_options, make_options, option, run_command
 
 if TYPE_CHECKING:
+    from models.formats import Metadata
     from utils.eval.evaluate import Evaluation
 
 
@@ -41,20 +42,18 @@ def main(options: ValOptions) -> "Evaluation":
     from utils.data.config import load_dataset_config
     from utils.data.dataset import load_samples
     from utils.data.loader import make_validation_loader
-    from utils.device import describe_device, keep_freed_memory, select_device
-    from utils.eval.evaluate import EvaluationSettings, evaluate
-    from utils.eval.plots import save_evaluation_plots
-    from utils.eval.sinks import BatchPictureSink, LabelFileSink
+    from utils.device import describe_device, select_device, use_half
+    from utils.eval.evaluate import EvaluationSettings
+    from utils.eval.report import measure, speed_line
+    from utils.eval.sinks import LabelFileSink
     from utils.log import LOGGER, set_up_logging
-    from utils.sizes import fit_size
     from utils.weights import newest_weights
 
     set_up_logging()
-    keep_freed_memory()
     LOGGER.info(describe_options("val", options))
     device = select_device(options.device)
     LOGGER.info(f"YOLOv5-NAM {describe_device(device)}")
-    backend = load_backend(options.weights or [newest_weights()], device, options.half)
+    backend = load_backend(options.weights or [newest_weights()], device, use_half(options.half, device))
     config = load_dataset_config(options.data)
     config = config.as_single_class() if options.single_cls else config
     if not options.single_cls and len(backend.meta.names) != config.nc:
@@ -62,25 +61,36 @@ def main(options: ValOptions) -> "Evaluation":
             f"the model knows {len(backend.meta.names)} classes, but {config.file} has {config.nc}; "
             "measure on the data set it was trained for, or with --single-cls"
         )
-    size = max(backend.meta.input_hw or (fit_size(options.imgsz, backend.meta.stride),))
     samples = load_samples(config, options.task)
-    stride = None if backend.meta.input_hw else backend.meta.stride
+    size, stride = validation_size(options.imgsz, backend.meta)
     loader = make_validation_loader(samples, size, options.batch_size, stride, options.workers)
     if options.conf_thres > 0.001:
         LOGGER.warning(f"WARNING: --conf-thres {options.conf_thres} above 0.001 makes mAP lower than it is")
     folder = make_run_folder(options.project, options.name, options.exist_ok)
-    sinks: list[Any] = [BatchPictureSink(folder, config.names)]
-    if options.save_txt:
-        sinks.append(LabelFileSink(folder / "labels", options.save_conf))
+    sinks = [LabelFileSink(folder / "labels", options.save_conf)] if options.save_txt else []
     settings = EvaluationSettings(options.conf_thres, options.iou_thres, options.max_det, options.single_cls, device)
-    result = evaluate(lambda images: (backend(images), None), loader, config.names, settings, sinks=sinks)
-    for line in result.table(options.verbose):
-        LOGGER.info(line)
-    speeds = "Speed: {:.1f}ms pre-process, {:.1f}ms inference, {:.1f}ms NMS per image".format(*result.speed_ms)
-    LOGGER.info(f"{speeds} at batches of {options.batch_size}, {size} px")
-    save_evaluation_plots(result, folder)
-    LOGGER.info(f"Results saved to {folder}")
+    result = measure(backend, loader, config.names, settings, folder, sinks, options.verbose)
+    LOGGER.info(speed_line(result.speed_ms, (options.batch_size, 3, size, size)))
     return result
+
+
+def validation_size(requested: int, meta: "Metadata") -> tuple[int, int | None]:
+    """Return the longer side of the input, and the stride of rectangular batches or None for squares.
+
+    Raises:
+        UserError: the model takes one shape only, and that is no square.
+    """
+    from utils.log import LOGGER
+    from utils.sizes import fit_size
+
+    if meta.input_hw is None:
+        return fit_size(requested, meta.stride), meta.stride
+    height, width = meta.input_hw
+    if height != width:
+        raise UserError(f"the model takes images of {height}x{width} only; for val.py export it for a square")
+    if requested != height:
+        LOGGER.warning(f"WARNING: --imgsz {requested}: the model was exported for {height} px; using that")
+    return height, None
 
 
 def run(**options: Any) -> "Evaluation":

@@ -49,6 +49,8 @@ def check_config(config: dict[str, Any], source: str) -> None:
     for section in ("backbone", "head"):
         if not isinstance(config[section], list):
             raise UserError(f"{source}: {section} must be a list of rows [from, number, module, args]")
+    if not config["backbone"] and not config["head"]:
+        raise UserError(f"{source}: backbone and head have no rows")
     check_anchors(config["anchors"], source)
 
 

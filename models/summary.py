@@ -37,8 +37,9 @@ def summary_line(model: Model) -> str:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     gradients = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     training = model.training
-    gflops = count_gflops(model.eval(), max(int(model.stride.max()), 32), model.yaml["ch"])
+    try:
+        gflops = f", {count_gflops(model.eval(), model.largest_stride, model.yaml['ch']):.1f} GFLOPs at 640 px"
+    except (RuntimeError, NotImplementedError):  # a plug-in that looks at values cannot run on tensors without any
+        gflops = ""
     model.train(training)
-    return (
-        f"Model Summary: {layers} layers, {parameters} parameters, {gradients} gradients, {gflops:.1f} GFLOPs at 640 px"
-    )
+    return f"Model Summary: {layers} layers, {parameters} parameters, {gradients} gradients{gflops}"

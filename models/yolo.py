@@ -34,11 +34,10 @@ class Detect(nn.Module):
 
     Attributes:
         anchors: buffer (levels, anchors, 2), in grid units once the strides are known.
-        stride: (levels,) pixels per grid cell, set by Model.
+        strides: pixels per grid cell of each level, set by Model.
     """
 
     anchors: Tensor
-    stride: Tensor
 
     def __init__(self, classes: int, anchors: list[list[float]], channels: list[int]) -> None:
         super().__init__()
@@ -46,7 +45,7 @@ class Detect(nn.Module):
         self.no = classes + 5  # x, y, w, h, objectness, classes
         self.nl = len(anchors)
         self.na = len(anchors[0]) // 2
-        self.stride = torch.zeros(self.nl, device="cpu")
+        self.strides = [0.0] * self.nl
         self.register_buffer("anchors", torch.tensor(anchors, dtype=torch.float32).view(self.nl, -1, 2))
         self.m = nn.ModuleList(nn.Conv2d(channel, self.no * self.na, 1) for channel in channels)
 
@@ -70,32 +69,35 @@ class Detect(nn.Module):
 
     def _decode(self, level: int, raw: Tensor) -> Tensor:
         """Turn (B, anchors, rows, columns, 5 + classes) logits into pixels and scores."""
-        rows, columns = raw.shape[2:4]
-        stride = self.stride[level].to(raw.device, raw.dtype)
-        y = torch.arange(rows, device=raw.device, dtype=raw.dtype)
-        x = torch.arange(columns, device=raw.device, dtype=raw.dtype)
-        cells = torch.stack((x.expand(rows, columns), y[:, None].expand(rows, columns)), -1)  # (rows, columns, 2)
+        stride = self.strides[level]
+        ones = torch.ones_like(raw[0, 0, ..., 0])  # (rows, columns); unlike arange, a trace of it fits every device
+        cells = torch.stack((ones.cumsum(1), ones.cumsum(0)), -1) - 1  # (rows, columns, 2) x, y
         anchors = (self.anchors[level] * stride).view(1, self.na, 1, 1, 2)
         scores = raw.sigmoid()
         xy = (scores[..., 0:2] * 2 + (cells - 0.5)) * stride
         wh = (scores[..., 2:4] * 2) ** 2 * anchors
         return torch.cat((xy, wh, scores[..., 4:]), -1)
 
-    def set_strides(self, stride: Tensor) -> None:
+    @property
+    def stride(self) -> Tensor:
+        """(levels,) pixels per grid cell."""
+        return torch.tensor(self.strides, device="cpu")
+
+    def set_strides(self, strides: list[float]) -> None:
         """Store the strides, turn anchors from pixels into grid units, and put their levels into stride order.
 
         Levels are reversed when their mean anchor area falls while the stride grows (the later rule; v6.1 compares
         single anchors, in grid units).
         """
-        self.stride = stride
+        self.strides = strides
         areas = self.anchors.prod(-1).mean(-1)
-        if self.anchors.device.type != "meta" and (areas[-1] - areas[0]) * (stride[-1] - stride[0]) < 0:
+        if self.anchors.device.type != "meta" and (areas[-1] - areas[0]) * (strides[-1] - strides[0]) < 0:
             self.anchors.copy_(self.anchors.flip(0))
-        self.anchors /= stride.view(-1, 1, 1).to(self.anchors.device)
+        self.anchors /= self.stride.view(-1, 1, 1).to(self.anchors.device)
 
     def initialise_biases(self) -> None:
         """Start from 8 objects in a 640 px image and equally rare classes (RetinaNet's prior, arXiv 1708.02002)."""
-        for convolution, stride in zip(self.m, self.stride.tolist(), strict=True):
+        for convolution, stride in zip(self.m, self.strides, strict=True):
             with torch.no_grad():
                 bias = cast(Tensor, convolution.bias).view(self.na, -1)
                 bias[:, 4] += math.log(8 / (640 / stride) ** 2)
@@ -163,6 +165,11 @@ class Model(nn.Module):
         """(levels,) pixels per grid cell."""
         return self.detect.stride
 
+    @property
+    def largest_stride(self) -> int:
+        """Image sides must be multiples of this, px; at least 32 (v6.1)."""
+        return max(int(max(self.detect.strides)), 32)
+
     def forward(self, x: Tensor) -> Any:
         """Run (B, C, H, W) images in [0, 1], H and W multiples of the largest stride. Returns what Detect returns."""
         outputs: list[Any] = []  # None where no later layer reads
@@ -192,7 +199,7 @@ class Model(nn.Module):
             if type(module) is nn.BatchNorm2d:
                 module.eps, module.momentum = 1e-3, 0.03
 
-    def _measure_strides(self) -> Tensor:
+    def _measure_strides(self) -> list[float]:
         """Find the strides by a dry run, in evaluation mode so that no batch statistics change."""
         device = next(self.parameters()).device
         self.eval()
@@ -204,7 +211,7 @@ class Model(nn.Module):
             first = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(f"{self.yaml_file}: layers do not fit together ({first})") from error
         self.train()
-        return torch.tensor([DRY_RUN_SIZE / output.shape[2] for output in raw], device="cpu")
+        return [DRY_RUN_SIZE / output.shape[2] for output in raw]
 
 
 DetectionModel = Model  # the later name

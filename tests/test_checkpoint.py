@@ -123,6 +123,15 @@ def test_a_pickled_module_yields_state_yaml_names_and_anchors(tmp_path, names):
     build_model(found, path)
 
 
+def test_a_pickled_network_with_nam_is_read(tmp_path):
+    config = CONFIG | {"head": [[-1, 1, "NAMAttention", [8]], [[1], 1, "Detect", ["nc", "anchors"]]]}
+    model = Model(config)
+    torch.save({"model": model, "ema": None}, tmp_path / "nam.pt")
+    found = read_checkpoint(tmp_path / "nam.pt")
+    assert all(torch.equal(found.state[key], tensor) for key, tensor in model.state_dict().items())
+    build_model(found, tmp_path / "nam.pt")
+
+
 def test_reading_a_pickled_module_runs_nothing_of_it(tmp_path, monkeypatch):
     path = tmp_path / "old.pt"
     OldStyle().write(path)

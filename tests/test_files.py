@@ -16,6 +16,7 @@ from utils.files import (
     make_run_folder,
     read_yaml,
     runs_dir,
+    safe_name,
     write_yaml,
 )
 
@@ -85,12 +86,12 @@ def test_atomic_write_keeps_the_old_file_when_the_disk_is_full_at_the_end(tmp_pa
         (["a.jpg"], "a.jpg", "a2.jpg"),
         (["a.jpg", "a2.jpg", "a3.png"], "a.jpg", "a3.jpg"),
         (["a+b"], "a+b", "a+b2"),
-        (["run.1", "run.1"], "run.1", "run2.1"),
+        (["v1.0"], "v1.0", "v1.02"),
     ],
 )
 def test_increment_path(tmp_path, taken, wanted, expected):
     for name in taken:
-        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name).touch() if name.endswith((".jpg", ".png")) else (tmp_path / name).mkdir()
     assert increment_path(tmp_path / wanted) == tmp_path / expected
     assert increment_path(tmp_path / wanted, exist_ok=True) == tmp_path / wanted
 
@@ -217,3 +218,33 @@ def test_datasets_dir(tmp_path, monkeypatch):
 def test_runs_dir(monkeypatch, where, expected):
     monkeypatch.chdir(where)
     assert runs_dir("train") == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("traffic light", "traffic light"),
+        ("a/b", "a_b"),
+        ("..", "_"),
+        ("../../x", "_.._x"),
+        ("c:\\d?", "c__d_"),
+        ("", "_"),
+    ],
+)
+def test_safe_names_stay_in_their_folder(tmp_path, name, expected):
+    assert safe_name(name) == expected
+    assert (tmp_path / safe_name(name)).resolve().parent == tmp_path.resolve()
+
+
+def test_atomic_write_takes_the_longest_names(tmp_path):
+    path = tmp_path / ("n" * 250 + ".txt")
+    with atomic_write(path) as temporary:
+        temporary.write_text("whole")
+    assert path.read_text() == "whole"
+    assert path.stat().st_mode & 0o777 == 0o666 & ~current_umask()
+
+
+def current_umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

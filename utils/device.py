@@ -1,6 +1,5 @@
 """Which processor runs the network, and how many helpers feed it."""
 
-import ctypes
 import os
 import platform
 import time
@@ -8,8 +7,7 @@ import time
 import torch
 
 from utils.errors import UserError
-
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # numbers of glibc's malloc.h
+from utils.log import LOGGER
 
 
 def select_device(request: str = "") -> torch.device:
@@ -81,15 +79,8 @@ class Stopwatch:
         self.seconds += time.perf_counter() - self._start
 
 
-def keep_freed_memory() -> None:
-    """Have the C library keep freed memory for the next tensors instead of handing it back to the system each time.
-
-    torch has no pool of its own on CPU: big tensors are mapped and, page by page, zeroed anew in every pass, which
-    takes a sixth of a training step. Only glibc (Linux) needs and understands this; elsewhere nothing happens.
-    """
-    if platform.libc_ver()[0] != "glibc":
-        return
-    mallopt = ctypes.CDLL(None).mallopt
-    if not mallopt(M_MMAP_THRESHOLD, 1 << 30):
-        mallopt(M_MMAP_THRESHOLD, 1 << 25)  # the most that older versions take
-    mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
+def use_half(requested: bool, device: torch.device) -> bool:
+    """Tell whether to run in FP16: when asked to, on CUDA. Elsewhere a warning says that it stays FP32."""
+    if requested and device.type != "cuda":
+        LOGGER.warning("WARNING: --half needs a CUDA device; running in FP32")
+    return requested and device.type == "cuda"

@@ -2,6 +2,7 @@
 
 import os
 import re
+import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import yaml
 from utils.errors import UserError, near_matches
 
 ROOT = Path(__file__).resolve().parents[1]
+LONGEST_STEM = 80  # characters of a name kept in its temporary name, which must not become too long
 
 
 def runs_dir(kind: str) -> Path:
@@ -34,14 +36,12 @@ def atomic_write(path: Path) -> Iterator[Path]:
     suffix of ``path``, because writers such as OpenCV choose their format by it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.stem[:LONGEST_STEM]}-{secrets.token_hex(4)}{path.suffix}")
     try:
+        temporary.touch(exist_ok=False)
         yield temporary
-        with temporary.open("rb") as file:
+        with temporary.open("r+b") as file:  # Windows flushes only what is open for writing
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
         error.filename = str(path)  # the name the user knows
@@ -50,23 +50,24 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
 def increment_path(path: Path, exist_ok: bool = False) -> Path:
     """Return ``path`` if it is free (or ``exist_ok``), else the next of ``exp2, exp3, ...`` (v6.1's run-folder rule).
 
-    The number goes before the suffix of a file: ``crop.jpg``, ``crop2.jpg``.
+    The number goes before the suffix of a file: ``crop.jpg``, ``crop2.jpg``; folders have none: ``v1.0``, ``v1.02``.
     """
     if exist_ok or not path.exists():
         return path
-    pattern = re.compile(re.escape(path.stem) + r"(\d+)" + re.escape(path.suffix))
+    stem, suffix = (path.name, "") if path.is_dir() else (path.stem, path.suffix)
+    pattern = re.compile(re.escape(stem) + r"(\d+)" + re.escape(suffix))
     taken = [pattern.fullmatch(sibling.name) for sibling in path.parent.iterdir()]
     numbers = [int(match[1]) for match in taken if match]
-    return path.with_name(f"{path.stem}{max(numbers, default=1) + 1}{path.suffix}")
+    return path.with_name(f"{stem}{max(numbers, default=1) + 1}{suffix}")
+
+
+def safe_name(name: str) -> str:
+    """Return ``name`` as one file name that every system takes and that cannot lead to another folder."""
+    cleaned = re.sub(r'[\\/:*?"<>|\x00-\x1f]', "_", name).strip(". ")
+    return cleaned or "_"
 
 
 def make_run_folder(project: str, name: str, exist_ok: bool = False) -> Path:

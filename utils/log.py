@@ -13,11 +13,11 @@ LOGGER = logging.getLogger("yolov5")
 Item = TypeVar("Item")
 
 
-class _OutputHandler(logging.StreamHandler):  # type: ignore[type-arg]
-    """Lets the command end when its output cannot be written (closed pipe, full disk), where logging would go on."""
+class _OutputHandler(logging.Handler):
+    """Prints to standard output as it is at the time; a closed pipe or a full disk ends the command."""
 
-    def handleError(self, record: logging.LogRecord) -> None:
-        raise  # called while the exception is handled
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stdout, flush=True)
 
 
 def set_up_logging() -> None:
@@ -26,9 +26,7 @@ def set_up_logging() -> None:
     LOGGER.setLevel(logging.INFO if verbose else logging.WARNING)
     LOGGER.propagate = False
     LOGGER.handlers.clear()
-    handler = _OutputHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    LOGGER.addHandler(handler)
+    LOGGER.addHandler(_OutputHandler())
 
 
 def progress(items: Iterable[Item], description: str, total: int | None = None, unit: str = "it") -> "tqdm[Item]":

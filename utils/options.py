@@ -14,6 +14,7 @@ from typing import Any, NoReturn, TypeVar
 
 from utils.errors import UserError, near_matches
 from utils.interrupts import interrupts_repeated
+from utils.memory import keep_freed_memory
 
 Options = TypeVar("Options")
 
@@ -143,6 +144,7 @@ def run_command(program: str, options_class: type[Options], main: Callable[[Opti
         _fail(program, str(error), 2)
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file name with characters the console lacks is no reason to stop
         sys.stdout.reconfigure(errors="backslashreplace")
+    keep_freed_memory()
     try:
         with interrupts_repeated():
             main(options)

@@ -17,7 +17,8 @@ def fit_size(size: int, stride: int, floor: int = 0) -> int:
         raise UserError(f"--imgsz {size}: expected a size above 0 px, such as 640")
     fitted = max(math.ceil(size / stride) * stride, floor)
     if fitted != size:
-        LOGGER.warning(f"WARNING: --imgsz {size} is not a multiple of the model's stride {stride}; using {fitted}")
+        wanted = f"a multiple of the model's stride {stride}" + (f", at least {floor}" if floor else "")
+        LOGGER.warning(f"WARNING: --imgsz {size} is not {wanted}; using {fitted}")
     return fitted
 
 

@@ -28,7 +28,7 @@ STORAGE_TYPES = {
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }
-INERT_MODULES = ("models.common", "models.yolo", "models.experimental", "utils.activations", "utils.loggers")
+INERT_MODULES = ("models.", "utils.activations", "utils.loggers", "torch.nn.modules.")  # beginnings of their names
 INERT_NAMES = {  # what training checkpoints carry besides, of no use here
     ("numpy", "ndarray"),
     ("numpy", "dtype"),
@@ -110,7 +110,7 @@ class _InertUnpickler(pickle.Unpickler):
             return STORAGE_TYPES[name]
         if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
             return getattr(torch, name)
-        inert = module in INERT_MODULES or module.startswith("torch.nn.modules.") or (module, name) in INERT_NAMES
+        inert = module.startswith(INERT_MODULES) or (module, name) in INERT_NAMES
         if inert and "." not in name:
             return type(name, (Inert,), {"origin": f"{module}.{name}"})
         raise UserError(

@@ -15,7 +15,7 @@ from utils.data.augment import Augmentation
 from utils.data.config import DatasetConfig
 from utils.data.dataset import DetectionDataset, RectSettings, load_samples
 from utils.data.loader import normalise
-from utils.device import keep_freed_memory
+from utils.memory import keep_freed_memory
 from utils.train.fit import LARGEST_GRADIENT_NORM
 from utils.train.hyperparameters import Hyperparameters, scale_gains
 from utils.train.loss import DetectionLoss

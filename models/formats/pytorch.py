@@ -32,10 +32,10 @@ class PyTorchBackend:
 
     def __init__(self, model: Model, device: torch.device, half: bool = False) -> None:
         self.device = device
-        self.dtype = torch.float16 if half and device.type == "cuda" else torch.float32
+        self.dtype = torch.float16 if half else torch.float32
         self.model = model.fuse().eval().requires_grad_(False)
         self.model.to(device, self.dtype).to(memory_format=torch.channels_last)
-        self.meta = Metadata(max(int(model.stride.max()), 32), model.names)
+        self.meta = Metadata(model.largest_stride, model.names)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ def export(model: Model, path: Path, input_hw: tuple[int, int], batch_size: int)
         batch_size: images a call.
     """
     images = torch.zeros(batch_size, model.yaml["ch"], *input_hw)
-    facts = {"shape": list(images.shape), "stride": max(int(model.stride.max()), 32), "names": model.names}
+    facts = {"shape": list(images.shape), "stride": model.largest_stride, "names": model.names}
     with atomic_write(path) as temporary, _no_deprecation_notice():
         traced = torch.jit.trace(_DecodedOnly(model), images)
         with temporary.open("wb") as stream:  # given a path, torch reports a full disk as a fault of its own
@@ -54,10 +54,9 @@ def export(model: Model, path: Path, input_hw: tuple[int, int], batch_size: int)
 class TorchScriptBackend:
     """A traced network, in the shape it was traced with."""
 
-    def __init__(self, module: torch.jit.ScriptModule, meta: Metadata, batch_size: int, device: torch.device) -> None:
+    def __init__(self, module: torch.jit.ScriptModule, meta: Metadata, device: torch.device) -> None:
         self.module = module
         self.meta = meta
-        self.batch_size = batch_size
         self.device = device
 
     @torch.inference_mode()
@@ -81,4 +80,4 @@ def load(path: Path, device: torch.device, half: bool = False) -> TorchScriptBac
         meta = Metadata(int(facts["stride"]), names, tuple(facts["shape"][2:]))
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"'{path}' is not a TorchScript file written by export.py") from error
-    return TorchScriptBackend(module.eval(), meta, facts["shape"][0], device)
+    return TorchScriptBackend(module.eval(), meta, device)

@@ -69,7 +69,7 @@ def detections_of(*rows: tuple) -> Detections:
 
 def frame(path: str = "a.jpg") -> Frame:
     image = np.random.default_rng(0).integers(0, 255, (80, 120, 3), np.uint8)
-    return Frame(Path(path), image, 0, 1)
+    return Frame(Path(path), Path(path).stem, image, 0, 1)
 
 
 TWO = detections_of((10, 20, 50.4, 60, 0.9, 0), (30, 10, 110, 70, 0.4, 1))

@@ -1,6 +1,5 @@
 """Every shipped model YAML against the figures of v6.1."""
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from models.summary import count_gflops, layer_table, summary_line
 from models.yolo import Model
 from tests.golden_data import load_golden
 from utils.files import ROOT
@@ -78,10 +78,36 @@ def test_output_shapes_and_anchors_equal_v61(name):
 
 def test_bias_prior_equals_v61():
     expected = load_golden("models.json")["models"]["yolov5n@nc80"]["bias_prior"]
-    model = Model(yaml_path("yolov5n@nc80"))
-    for level, convolution in enumerate(model.detect.m):
-        bound = 1 / math.sqrt(convolution.in_channels)  # of the uniform start the prior is added to
+    detect = Model(yaml_path("yolov5n@nc80")).detect
+    for convolution in detect.m:
+        nn.init.zeros_(convolution.bias)
+    detect.initialise_biases()
+    for level, convolution in enumerate(detect.m):
         bias = convolution.bias.detach().view(3, -1)
-        assert (bias[:, 4] - expected["obj_added_per_level"][level]).abs().max() <= bound + 1e-6
-        assert (bias[:, 5:] - expected["cls_added"]).abs().max() <= bound + 1e-6
-        assert bias[:, :4].abs().max() <= bound
+        np.testing.assert_allclose(bias[:, 4], expected["obj_added_per_level"][level], rtol=1e-6)
+        np.testing.assert_allclose(bias[:, 5:], expected["cls_added"], rtol=1e-6)
+        assert (bias[:, :4] == 0).all()
+
+
+@pytest.mark.parametrize(
+    "name", ["yolov5n@nc80", "yolov5s@nc80", "yolov5s-ghost@nc80", "yolov3-tiny@nc80", "yolov5n6@nc80"]
+)
+def test_operations_equal_those_of_v61s_convolutions(name):
+    expected = load_golden("models.json")["models"][name]["conv2d_gflops_at_640"]
+    model = Model(yaml_path(name), nc=80).eval()
+    assert count_gflops(model, model.largest_stride, 3) == pytest.approx(expected, rel=1e-6)
+
+
+def test_summary_and_table_name_every_row(tiny_config):
+    model = Model(tiny_config)
+    assert summary_line(model).startswith("Model Summary: 270 layers, ")
+    assert model.training
+    lines = layer_table(model).splitlines()
+    assert len(lines) == 26
+    assert lines[-1].split()[:4] == ["24", "[17,", "20,", "23]"] and "Detect" in lines[-1]
+
+
+def test_a_network_that_looks_at_values_has_a_summary_without_operations(tiny_config):
+    model = Model(tiny_config)
+    model.model[9].register_forward_hook(lambda *_: _[2].sum().item())
+    assert "GFLOPs" not in summary_line(model) and "parameters" in summary_line(model)

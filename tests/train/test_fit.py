@@ -91,25 +91,26 @@ def test_another_seed_another_run(finished, tiny_dataset, tiny_cfg, tmp_path):
     assert (other / "results.csv").read_bytes() != (finished / "results.csv").read_bytes()
 
 
-class Stop(KeyboardInterrupt):
-    """Stands for Ctrl-C."""
+def interrupt_at(iteration: int, monkeypatch, start) -> None:
+    """Call ``start`` with a Ctrl-C in the given iteration."""
+    steps = iter(range(100))
+    real = fit_module._require_finite
+
+    def interrupt(*arguments):
+        if next(steps) == iteration:
+            raise KeyboardInterrupt
+        real(*arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(fit_module, "_require_finite", interrupt)
+        start()
 
 
 @pytest.mark.parametrize("iteration", [0, 1, 3, 4])
 def test_an_interrupted_run_resumes_to_the_same_weights(
     finished, tiny_dataset, tiny_cfg, tmp_path, monkeypatch, iteration
 ):
-    steps = iter(range(100))
-    real = fit_module._require_finite
-
-    def interrupt(*arguments):
-        if next(steps) == iteration:
-            raise Stop
-        real(*arguments)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(fit_module, "_require_finite", interrupt)
-        run(tiny_dataset, tiny_cfg, tmp_path, epochs=3)
+    interrupt_at(iteration, monkeypatch, lambda: run(tiny_dataset, tiny_cfg, tmp_path, epochs=3))
     folder = tmp_path / "exp"
     assert read_checkpoint(folder / "weights/last.pt").epoch == iteration // 2 - 1  # two batches an epoch
     train.run(resume=str(folder))
@@ -128,6 +129,27 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_parts(tiny_datase
     with pytest.raises(UserError, match=r"not finite in epoch \d, batch \d \(box .*obj .*cls .*\).*lr0"):
         run(tiny_dataset, tiny_cfg, tmp_path / "runs", epochs=3, hyp=str(hyp))
     assert read_checkpoint(tmp_path / "runs/exp/weights/last.pt").training is not None
+
+
+def test_without_any_fitness_the_last_epoch_is_the_best(finished):
+    assert {row["metrics/mAP_0.5"] for row in rows_of(finished)} == {"0"}
+    assert same(finished / "weights/best.pt", finished / "weights/last.pt")
+
+
+@pytest.mark.parametrize("with_cfg", [True, False])
+def test_weights_start_a_run(tiny_dataset, tiny_cfg, tiny_weights, tmp_path, with_cfg, capsys):
+    options = {"weights": str(tiny_weights), "cfg": str(tiny_cfg) if with_cfg else ""}
+    folder = run(tiny_dataset, tiny_cfg, tmp_path, epochs=1, **options)
+    assert f"Transferred {348 if with_cfg else 349} of {348 if with_cfg else 349} tensors" in capsys.readouterr().out
+    start, moved = state_of(tiny_weights), state_of(folder / "weights/last.pt")
+    key = "model.0.conv.weight"
+    assert (moved[key].float() - start[key]).abs().max() < 0.1 * start[key].abs().max()
+
+
+def test_resume_without_a_name_takes_the_newest_run(finished, tiny_dataset, tiny_cfg, tmp_path, monkeypatch):
+    interrupt_at(1, monkeypatch, lambda: run(tiny_dataset, tiny_cfg, tmp_path, epochs=3))
+    train.run(resume=True, project=str(tmp_path))
+    assert same(tmp_path / "exp/weights/last.pt", finished / "weights/last.pt")
 
 
 def test_early_stopping(tiny_dataset, tiny_cfg, tmp_path, monkeypatch):

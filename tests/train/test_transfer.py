@@ -28,14 +28,13 @@ def test_anchors_are_taken_when_asked_for(tiny_config):
     assert (model.detect.anchors == 2).all()
 
 
-def test_another_class_count_leaves_the_head_at_its_start(tiny_config, caplog):
+def test_another_class_count_leaves_the_head_at_its_start(tiny_config, caplog, monkeypatch):
     model, source = Model(tiny_config, nc=3), Model(tiny_config)
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     transfer = transfer_weights(model, filled(source))
     assert sorted(transfer.unfit) == [f"model.24.m.{i}.{kind}" for i in range(3) for kind in ("bias", "weight")]
     assert all(torch.equal(model.state_dict()[key], before[key]) for key in transfer.unfit)
-    logger = logging.getLogger("yolov5")
-    logger.propagate = True
+    monkeypatch.setattr(logging.getLogger("yolov5"), "propagate", True)
     with caplog.at_level(logging.INFO, "yolov5"):
         log_transfer(transfer, "old.pt", [row.type for row in model.rows])
     assert "Transferred 342 of 348 tensors from old.pt" in caplog.text
@@ -45,7 +44,7 @@ def test_another_class_count_leaves_the_head_at_its_start(tiny_config, caplog):
     )
 
 
-def test_an_inserted_layer_is_reported_as_missing(caplog):
+def test_an_inserted_layer_is_reported_as_missing():
     model = Model("yolov5-NAM.yaml")
     source = Model("yolov5s.yaml", nc=10)
     transfer = transfer_weights(model, filled(source))

@@ -108,7 +108,7 @@ def _root_candidates(file: Path, path: str) -> Iterator[Path]:
     in_datasets = datasets_dir() / path.removeprefix(DATASETS_PREFIX) if path.startswith(DATASETS_PREFIX) else None
     if in_datasets and os.environ.get("YOLOV5_DATASETS_DIR"):
         yield in_datasets
-    for base in (file.parent, Path.cwd(), ROOT):
+    for base in (file.parent, Path.cwd(), ROOT, datasets_dir()):
         yield Path(os.path.abspath(base / expanded))  # symbolic links stay: labels lie beside the link, not its target
     if in_datasets:
         yield in_datasets
@@ -137,8 +137,7 @@ def _generate(file: Path, generator: str, path: str) -> Path:
     if generator not in GENERATORS:
         known = near_matches(generator, GENERATORS) or f"; there are {', '.join(sorted(GENERATORS))}"
         raise UserError(f"{file}: unknown generator '{generator}'{known}")
-    expanded = Path(path).expanduser()
-    root = expanded if expanded.is_absolute() else datasets_dir() / path.removeprefix(DATASETS_PREFIX)
+    root = datasets_dir() / Path(path.removeprefix(DATASETS_PREFIX)).expanduser()
     LOGGER.info(f"{file.name}: making the data set '{generator}' in '{root}' (once)")
     GENERATORS[generator](root)
     return root

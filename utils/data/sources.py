@@ -32,12 +32,14 @@ class Frame:
 
     Attributes:
         path: file it came from.
+        name: stem for what is written about it; different for every frame of a source.
         image: (H, W, 3) uint8 BGR.
         index: position in the source, from 0.
         count: number of pictures in the source.
     """
 
     path: Path
+    name: str
     image: np.ndarray
     index: int
     count: int
@@ -48,6 +50,7 @@ class ImageSource:
 
     def __init__(self, paths: list[Path]) -> None:
         self.paths = paths
+        self.names = _unique_stems(paths)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -58,12 +61,26 @@ class ImageSource:
             image = read_image(path)
             if image is not None:
                 read += 1
-                yield Frame(path, image, index, len(self.paths))
+                yield Frame(path, self.names[index], image, index, len(self.paths))
             elif len(self.paths) > 1:
                 LOGGER.warning(f"WARNING: '{path}' skipped: it cannot be read as an image")
         if read == 0:
             what = f"'{self.paths[0]}' cannot" if len(self.paths) == 1 else f"none of the {len(self.paths)} images can"
             raise UserError(f"--source: {what} be read; expected whole image files ({' '.join(IMAGE_SUFFIXES)})")
+
+
+def _unique_stems(paths: list[Path]) -> list[str]:
+    """Return the stem of each path, numbered from 2 where an earlier one has it: ``a, b, a2``."""
+    taken: set[str] = set()
+    stems = []
+    for path in paths:
+        stem, number = path.stem, 1
+        while stem.lower() in taken:  # some file systems know no case
+            number += 1
+            stem = f"{path.stem}{number}"
+        taken.add(stem.lower())
+        stems.append(stem)
+    return stems
 
 
 def load_source(source: str) -> ImageSource:

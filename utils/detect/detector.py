@@ -56,6 +56,7 @@ class Detector:
         settings: thresholds and size.
         device: where the model runs.
         clocks: time spent on preparing, inference and suppression.
+        images: number of images seen.
     """
 
     predict: Callable[[Tensor], Tensor]
@@ -63,6 +64,7 @@ class Detector:
     settings: DetectionSettings
     device: torch.device
     clocks: list[Stopwatch] = field(init=False)
+    images: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         self.clocks = [Stopwatch(self.device) for _ in range(3)]
@@ -85,9 +87,14 @@ class Detector:
                 agnostic=settings.agnostic,
                 max_detections=settings.max_detections,
             )[0].cpu()
+        self.images += 1
         input_hw = padded.shape[:2]
         boxes = scale_boxes(found[:, :4], input_hw, image.shape[:2])
         return Detections(boxes.numpy(), found[:, 4].numpy(), found[:, 5].numpy().astype(int)), input_hw
+
+    def milliseconds(self) -> list[float]:
+        """Return the mean time an image took for preparing, inference and suppression."""
+        return [clock.seconds * 1000 / max(self.images, 1) for clock in self.clocks]
 
 
 def describe(detections: Detections, names: dict[int, str]) -> str:

@@ -13,8 +13,9 @@ from utils.data.sources import Frame
 from utils.detect.detector import Detections
 from utils.eval.draw import class_colour, draw_detections
 from utils.eval.sinks import format_labels, save_picture
-from utils.files import atomic_write, increment_path
+from utils.files import atomic_write, increment_path, safe_name
 
+WRITABLE = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 CROP_GAIN, CROP_MARGIN = 1.02, 10  # factor on the sides, then px added to them (v6.1)
 
 
@@ -48,7 +49,7 @@ class ImageSink:
         labels = [self._label(detections.classes[i], detections.scores[i]) for i in order]
         colours = [class_colour(int(detections.classes[i])) for i in order]
         picture = draw_detections(frame.image, detections.boxes[order], labels, colours, self.line_width)
-        save_picture(_writable_image(self.folder / frame.path.name), picture)
+        save_picture(self.folder / f"{frame.name}{_writable_suffix(frame.path)}", picture)
 
     def _label(self, class_index: int, score: float) -> str:
         if self.hide_labels:
@@ -56,13 +57,9 @@ class ImageSink:
         return self.names[int(class_index)] if self.hide_scores else f"{self.names[int(class_index)]} {score:.2f}"
 
 
-def _writable_image(path: Path) -> Path:
-    """Return ``path``, with another suffix where OpenCV writes no such files."""
-    return (
-        path
-        if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-        else path.with_suffix(".jpg")
-    )
+def _writable_suffix(path: Path) -> str:
+    """Return the suffix of ``path``, or ``.jpg`` where OpenCV writes no such files."""
+    return path.suffix if path.suffix.lower() in WRITABLE else ".jpg"
 
 
 @dataclass
@@ -83,7 +80,7 @@ class LabelSink:
             return
         columns = [detections.boxes.round(), detections.scores[:, None], detections.classes[:, None]]
         rows = torch.from_numpy(np.concatenate(columns, 1)[::-1].astype(np.float32))
-        with atomic_write(self.folder / f"{frame.path.stem}.txt") as temporary:
+        with atomic_write(self.folder / f"{frame.name}.txt") as temporary:
             temporary.write_text(format_labels(rows, frame.image.shape[:2], self.with_scores), encoding="utf-8")
 
 
@@ -105,7 +102,7 @@ class CropSink:
             centred = xyxy_to_xywh(box.round())
             centred[2:] = centred[2:] * CROP_GAIN + CROP_MARGIN
             left, top, right, bottom = clip_boxes(xywh_to_xyxy(centred), frame.image.shape[:2]).astype(int)
-            folder = self.folder / self.names[int(class_index)].replace("/", "_")
-            path = increment_path(folder / f"{frame.path.stem}.jpg")
+            folder = self.folder / safe_name(self.names[int(class_index)])
+            path = increment_path(folder / f"{frame.name}.jpg")
             if right > left and bottom > top:
                 save_picture(path, frame.image[top:bottom, left:right])

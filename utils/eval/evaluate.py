@@ -94,11 +94,6 @@ class Evaluation:
         return self.metrics.mean("ap50")
 
     @property
-    def map75(self) -> float:
-        """Mean average precision at IoU 0.75, 0..1."""
-        return self.metrics.mean("ap75")
-
-    @property
     def map50_95(self) -> float:
         """Mean average precision over IoU 0.50 to 0.95, 0..1."""
         return self.metrics.mean("ap50_95")
@@ -117,12 +112,6 @@ class Evaluation:
     def fitness(self) -> float:
         """The number by which the best checkpoint is chosen."""
         return fitness(self.precision, self.recall, self.map50, self.map50_95)
-
-    def class_maps(self) -> np.ndarray:
-        """Return (classes,) mAP50-95 of each class; classes without labels get the mean, as in v6.1."""
-        maps = np.full(len(self.names), self.map50_95)
-        maps[self.metrics.classes] = self.metrics.ap50_95
-        return maps
 
     def table(self, every_class: bool = False) -> list[str]:
         """Return v6.1's table: a header, the means, then one row a class that has labels.

@@ -40,13 +40,16 @@ class LabelFileSink:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.with_confidence = with_confidence
+        self._written: set[str] = set()
 
     def write(self, batch: Batch, detections: list[Tensor], native: list[Tensor]) -> None:
-        """Write the files of one batch; a file that is there is extended, as in v6.1."""
+        """Write the files of one batch; images of one stem share a file, files of an earlier run are replaced."""
         for path, found, size_hw in zip(batch.paths, native, batch.original_hw, strict=True):
             if len(found):
-                with (self.folder / f"{Path(path).stem}.txt").open("a", encoding="utf-8") as file:
+                name = f"{Path(path).stem}.txt"
+                with (self.folder / name).open("a" if name in self._written else "w", encoding="utf-8") as file:
                     file.write(format_labels(found, size_hw, self.with_confidence))
+                self._written.add(name)
 
 
 class BatchPictureSink:

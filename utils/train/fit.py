@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -52,10 +53,7 @@ def fit(
             epoch, schedule.epochs, losses, evaluation, [rates[name] for name in GROUPS], seconds, len(loader.dataset)
         )
         state.epoch = epoch + 1
-        fitness = evaluation.fitness
-        state.stopper.update(epoch, fitness)
-        is_best = epoch == 0 or fitness > state.best_fitness
-        state.best_fitness = max(state.best_fitness, fitness)
+        is_best = state.stopper.update(epoch, evaluation.fitness)
         for hook in hooks:
             hook.epoch_end(report)
         save(state, report, is_best)
@@ -82,10 +80,11 @@ def train_one_epoch(
         settings = schedule.at(iteration)
         apply_settings(state.optimizer, settings)
         batch = batch.to_device(device)
-        with torch.autocast(device.type, torch.float16, enabled=state.scaler.is_enabled()):
+        with torch.autocast(device.type, torch.float16) if state.scaler.is_enabled() else nullcontext():
             outputs = state.model(normalise(batch.images))
         loss, parts = criterion([output.float() for output in outputs], batch.targets)
-        _require_finite(loss, parts, state.epoch, number)
+        if not state.scaler.is_enabled():  # FP16 may overflow now and then; the scaler leaves such steps out
+            _require_finite(loss, parts, state.epoch, number)
         state.scaler.scale(loss).backward()
         if iteration - state.last_step >= settings.accumulate:
             optimizer_step(state)

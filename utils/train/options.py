@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from utils.files import ROOT, runs_dir
 from utils.options import option
 
+NEWEST = "newest"  # what --resume without a value means
+
 
 @dataclass
 class TrainOptions:
@@ -18,7 +20,7 @@ class TrainOptions:
     batch_size: int = option(16, "images a batch", least=1)
     imgsz: int = option(640, "side of training and validation images, px", "--img", "--img-size")
     resume: str | None = option(
-        None, "go on with an interrupted run: its folder or last.pt [the newest]", nargs="?", const="newest"
+        None, "go on with an interrupted run: its folder or last.pt [the newest]", nargs="?", const=NEWEST
     )
     device: str = option("", "cpu, mps or the number of a GPU [the best there is]")
     workers: int = option(8, "most processes that load images", least=0)

@@ -4,8 +4,7 @@ from pathlib import Path
 
 from utils.checkpoint import Checkpoint, read_checkpoint
 from utils.errors import UserError
-
-NEWEST = "newest"  # what --resume without a value means
+from utils.train.options import NEWEST
 
 
 def find_resumable(request: str, project: Path) -> tuple[Path, Checkpoint]:

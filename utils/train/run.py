@@ -106,9 +106,12 @@ class Run:
 
     def validator(self, model: "Model") -> "Validator":
         """Return what measures the averaged weights after each epoch."""
-        loader = self.validation_loader(max(int(model.stride.max()), 32))
-        settings = EvaluationSettings(single_class=self.options.single_cls, device=self.device)
-        return Validator(loader, self.config.names, settings, self.criterion(model))
+        loader = self.validation_loader(model.largest_stride)
+        return Validator(loader, self.config.names, self.evaluation_settings(), self.criterion(model))
+
+    def evaluation_settings(self) -> EvaluationSettings:
+        """Return v6.1's thresholds for measuring while and after training."""
+        return EvaluationSettings(single_class=self.options.single_cls, device=self.device)
 
     def criterion(self, model: "Model") -> DetectionLoss:
         """Return the loss of the model's head."""
@@ -117,7 +120,7 @@ class Run:
         return DetectionLoss(
             anchors=head.anchors,
             classes=head.nc,
-            strides=head.stride.tolist(),
+            strides=head.strides,
             box_gain=hyp.box,
             objectness_gain=hyp.obj,
             class_gain=hyp.cls,

@@ -85,15 +85,16 @@ class EarlyStopper:
     best_fitness: float = 0.0
     best_epoch: int = 0
 
-    def update(self, epoch: int, fitness: float) -> None:
-        """Note the fitness of an epoch. Zero counts as an improvement on zero, so early epochs do not stop a run."""
-        if fitness >= self.best_fitness:
+    def update(self, epoch: int, fitness: float) -> bool:
+        """Note the fitness of an epoch and tell whether none was better.
+
+        As good as the best so far counts as better, so that early epochs at zero neither stop a run nor stay its best.
+        """
+        is_best = fitness >= self.best_fitness
+        if is_best:
             self.best_fitness, self.best_epoch = fitness, epoch
+        return is_best
 
     def should_stop(self, epoch: int) -> bool:
         """Tell whether the run is over after ``epoch``."""
         return self.patience > 0 and epoch - self.best_epoch >= self.patience
-
-    def may_stop_next(self, epoch: int) -> bool:
-        """Tell whether the next epoch could be the last, so that it must be evaluated."""
-        return self.patience > 0 and epoch - self.best_epoch >= self.patience - 1

@@ -20,7 +20,7 @@ class TrainState:
     Attributes:
         model: trained weights. average: their moving average, which is validated.
         optimizer: with its momenta. scaler: loss scaling for FP16; switched off on CPU.
-        stopper: early stopping. best_fitness: of all epochs so far.
+        stopper: early stopping, and the best fitness so far.
         epoch: next epoch to run, from 0.
         last_step: iteration of the last optimizer step; gradients since then are pending.
     """
@@ -30,10 +30,9 @@ class TrainState:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     stopper: EarlyStopper
-    best_fitness: float = 0.0
     epoch: int = 0
     last_step: int = -1
-    _counters: tuple[str, ...] = field(default=("best_fitness", "epoch", "last_step"), init=False, repr=False)
+    _counters: tuple[str, ...] = field(default=("epoch", "last_step"), init=False, repr=False)
 
     def capture(self) -> dict[str, Any]:
         """Return all of it but the average's weights, as tensors and plain data."""
@@ -55,10 +54,12 @@ class TrainState:
         self.average.model.load_state_dict(average)
         self.average.updates = saved["updates"]
         self.optimizer.load_state_dict(saved["optimizer"])
-        self.scaler.load_state_dict(saved["scaler"])
+        same_precision = bool(saved["scaler"]) == self.scaler.is_enabled()
+        if saved["scaler"] and self.scaler.is_enabled():
+            self.scaler.load_state_dict(saved["scaler"])
         self.stopper = EarlyStopper(**saved["stopper"])
         for name, parameter in self.model.named_parameters():
-            gradient = saved["gradients"].get(name)
+            gradient = saved["gradients"].get(name) if same_precision else None  # those of FP16 are scaled
             parameter.grad = None if gradient is None else gradient.to(parameter.device, copy=True)
         torch.set_rng_state(saved["random_state"])
         for name in self._counters:

@@ -1,0 +1,129 @@
+"""detect.py as a command."""
+
+import re
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+import detect
+from models.yolo import Model
+from utils.checkpoint import Checkpoint, write_checkpoint
+
+
+@pytest.fixture(scope="module")
+def eager_weights(tiny_config, tmp_path_factory) -> Path:
+    """A network that finds something everywhere: high objectness and class scores by its biases alone."""
+    torch.manual_seed(0)
+    model = Model(tiny_config, nc=2)
+    for level, convolution in enumerate(model.detect.m):
+        torch.nn.init.zeros_(convolution.weight)
+        bias = convolution.bias.data.view(3, -1)
+        bias[:, 4:] = -9.0
+        if level == 2:
+            bias[0, 4], bias[0, 5] = 3.0, 2.0  # class 0
+            bias[1, 4], bias[1, 6] = 2.0, 2.0  # class 1
+    path = tmp_path_factory.mktemp("eager") / "eager.pt"
+    write_checkpoint(
+        path, Checkpoint(model.state_dict(), model.yaml, {0: "cat", 1: "traffic light"}, [8.0, 16.0, 32.0])
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    """Two images of one name in two folders, and one of another kind."""
+    folder = tmp_path_factory.mktemp("pictures")
+    image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    for name in ("a/x.jpg", "b/x.jpg", "a/y.png"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(folder / name), image)
+    return folder
+
+
+def run(weights: Path, source: object, project: Path, **options) -> Path | None:
+    return detect.run(weights=str(weights), source=str(source), imgsz=64, project=str(project), device="cpu", **options)
+
+
+def files_of(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_line_an_image_and_the_speeds(eager_weights, pictures, tmp_path, capsys):
+    folder = run(eager_weights, pictures / "a", tmp_path)
+    lines = capsys.readouterr().out.splitlines()
+    pattern = r"image {}/2 .*{}: 64x64 (\\d+ cats?, )(\\d+ traffic lights?, )Done\\. \\(\\d+\\.\\d{{3}}s\\)"
+    for number, name in enumerate(("x.jpg", "y.png"), 1):
+        assert any(re.fullmatch(pattern.format(number, re.escape(name)).replace("\\\\", "\\"), line) for line in lines)
+    speed = r"Speed: [\d.]+ms pre-process, [\d.]+ms inference, [\d.]+ms NMS per image at shape \(1, 3, 64, 64\)"
+    assert any(re.fullmatch(speed, line) for line in lines)
+    assert files_of(folder) == ["x.jpg", "y.png"]
+
+
+def test_images_of_one_name_do_not_overwrite_each_other(eager_weights, pictures, tmp_path):
+    folder = run(eager_weights, f"{pictures}/**/*.*", tmp_path, save_txt=True)
+    assert files_of(folder) == ["labels/x.txt", "labels/x2.txt", "labels/y.txt", "x.jpg", "x2.jpg", "y.png"]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"nosave": True}, None),
+        ({"nosave": True, "save_txt": True}, {"labels/y.txt"}),
+        ({"save_crop": True}, {"y.png", "crops/cat/y.jpg", "crops/traffic light/y.jpg"}),
+        ({"save_crop": True, "classes": [1]}, {"y.png", "crops/traffic light/y.jpg"}),
+        ({"save_crop": True, "conf_thres": 0.99}, {"y.png"}),
+    ],
+)
+def test_what_is_written(eager_weights, pictures, tmp_path, options, expected):
+    folder = run(eager_weights, pictures / "a/y.png", tmp_path, **options)
+    if expected is None:
+        assert folder is None and not list(tmp_path.iterdir())
+    else:
+        assert {re.sub(r"y\d+\.jpg", "y.jpg", name) for name in files_of(folder)} == expected
+
+
+def label_rows(folder: Path) -> list[list[float]]:
+    return [[float(word) for word in line.split()] for line in (folder / "labels/y.txt").read_text().splitlines()]
+
+
+def test_thresholds_and_suppression(eager_weights, pictures, tmp_path):
+    def rows(name: str, **options) -> list[list[float]]:
+        return label_rows(
+            run(eager_weights, pictures / "a/y.png", tmp_path, name=name, save_txt=True, save_conf=True, **options)
+        )
+
+    everything = rows("all", iou_thres=1.0)
+    assert {row[0] for row in everything} == {0, 1}
+    assert [row[5] for row in everything] == sorted(row[5] for row in everything)
+    assert len(rows("few", iou_thres=1.0, max_det=1)) == 1
+    assert all(row[5] > 0.8 for row in rows("sure", conf_thres=0.8))
+    assert {row[0] for row in rows("one", classes=[1])} == {1}
+    assert len(rows("agnostic", agnostic_nms=True, iou_thres=0.1)) < len(rows("by class", iou_thres=0.1))
+
+
+def test_runs_get_numbers_unless_told_otherwise(eager_weights, pictures, tmp_path):
+    folders = [
+        run(eager_weights, pictures / "a/y.png", tmp_path, exist_ok=exist_ok) for exist_ok in (False, False, True)
+    ]
+    assert [folder.name for folder in folders] == ["exp", "exp2", "exp"]
+
+
+def test_what_is_hidden_changes_the_picture(eager_weights, pictures, tmp_path):
+    kinds = [{}, {"hide_labels": True}, {"hide_conf": True}, {"line_thickness": 1}]
+    seen = {
+        cv2.imread(str(run(eager_weights, pictures / "a/y.png", tmp_path, **kind) / "y.png")).tobytes()
+        for kind in kinds
+    }
+    assert len(seen) == 4
+
+
+def test_the_speed_counts_only_readable_images(eager_weights, pictures, tmp_path, capsys):
+    folder = tmp_path / "mixed"
+    shutil.copytree(pictures / "a", folder)
+    (folder / "broken.jpg").write_bytes(b"no image")
+    run(eager_weights, folder, tmp_path / "runs")
+    assert "'" + str(folder / "broken.jpg") + "' skipped" in capsys.readouterr().out
