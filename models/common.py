@@ -236,9 +236,11 @@ class C3SPP(C3):
         groups: int = 1,
         expansion: float = 0.5,
     ) -> None:
+        self.kernel_sizes = kernel_sizes  # before the chain is made
         super().__init__(in_channels, out_channels, repeats, shortcut, groups, expansion)
-        hidden = int(out_channels * expansion)
-        self.m = SPP(hidden, hidden, kernel_sizes)
+
+    def make_chain(self, channels: int, repeats: int, shortcut: bool, groups: int) -> nn.Module:  # noqa: D102
+        return SPP(channels, channels, self.kernel_sizes)
 
 
 @layer(projects)

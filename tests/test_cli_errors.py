@@ -251,7 +251,7 @@ def test_weights_given_as_data(command, nothing_written, script, tiny_weights):
         ({"names": []}, "'names' is []"),
         ({"names": {1: "a", 2: "b"}}, "expected 0 to 1"),
         ({"names": ["a", False]}, "put the name in quotes"),
-        ({"names": ["only"]}, "but"),
+        ({"names": ["only"]}, "has 1 classes (0 to 0)"),
         ({"nmaes": ["a"]}, "unknown key 'nmaes'; did you mean 'names'"),
         ({"train": "nowhere", "val": "nowhere", "generator": "shapes11"}, "unknown generator 'shapes11'; did you mean"),
     ],
@@ -435,7 +435,7 @@ def test_bad_images_among_good_ones_are_named_and_left_out(command, tmp_path, ti
     code, output, errors = command("val", "--data", file)
     assert (code, errors) == (0, "")
     assert "000000.jpg: image ignored" in output and "000002.txt:1: 4 values" in output
-    assert "4 images, labels 3 found, 0 missing, 1 empty, 2 corrupt" in output or "2 corrupt" in output
+    assert ", 2 corrupt in" in output
 
 
 @pytest.mark.parametrize("script", ["val"])
