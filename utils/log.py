@@ -30,12 +30,13 @@ def set_up_logging() -> None:
 
 
 def progress(items: Iterable[Item], description: str, total: int | None = None, unit: str = "it") -> "tqdm[Item]":
-    """Wrap ``items`` in a bar with rate and remaining time; silent when standard error is not a terminal."""
+    """Wrap ``items`` in a bar with rate and remaining time; gone at the end, silent without a terminal."""
     return tqdm(
         items,
         desc=description,
         total=total,
         unit=unit,
+        leave=False,
         disable=not sys.stderr.isatty(),
         bar_format="{desc} {percentage:3.0f}%|{bar:10}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}]",
     )

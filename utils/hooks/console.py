@@ -22,10 +22,11 @@ class Console(Hook):
 
     def __init__(self) -> None:
         self._bar: tqdm[int] | None = None
-        self._line = ""
+        self._position = self._line = ""
 
     def epoch_start(self, epoch: int, epochs: int, batches: int) -> None:
         """Print the header and start the bar."""
+        self._position = f"{epoch}/{epochs - 1}"
         LOGGER.info("\n" + bold("".join(f"{name:>10}" for name in COLUMNS)))
         self._bar = progress(range(batches), "", unit="batch")
 
@@ -38,7 +39,7 @@ class Console(Hook):
         memory = used_memory(report.mean_losses.device)
         counts = f"{len(report.batch.targets):10.4g}{report.batch.images.shape[-1]:10.4g}"
         self._line = f"{memory:>10}{losses}{counts}"
-        self._bar.set_description_str(f"{report.epoch:>10}{self._line}", refresh=False)
+        self._bar.set_description_str(f"{self._position:>10}{self._line}", refresh=False)
         self._bar.update()
         if last:
             self._bar.close()
@@ -46,8 +47,7 @@ class Console(Hook):
     def epoch_end(self, report: EpochReport) -> None:
         """Print the line of the epoch and its validation."""
         rate = report.images / max(report.seconds, 1e-9)
-        position = f"{report.epoch}/{report.epochs - 1}"
-        LOGGER.info(f"{position:>10}{self._line}  {report.seconds:.1f} s, {rate:.1f} images/s")
+        LOGGER.info(f"{self._position:>10}{self._line}  {report.seconds:.1f} s, {rate:.1f} images/s")
         if report.evaluation:
             LOGGER.info(header())
             LOGGER.info(report.evaluation.table()[1])
