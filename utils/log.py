@@ -42,11 +42,6 @@ def progress(items: Iterable[Item], description: str, total: int | None = None, 
     )
 
 
-def colour(text: str, code: int) -> str:
-    """Return ``text`` in an ANSI colour when standard output is a terminal, plain otherwise."""
-    return f"\033[{code}m{text}\033[0m" if sys.stdout.isatty() else text
-
-
 def bold(text: str) -> str:
     """Return ``text`` in bold on a terminal, plain otherwise."""
-    return colour(text, 1)
+    return f"\033[1m{text}\033[0m" if sys.stdout.isatty() else text

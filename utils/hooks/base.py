@@ -26,7 +26,7 @@ class EpochReport:
     epoch: int  # from 0
     epochs: int
     losses: list[float]  # box, objectness, class; mean of the epoch
-    evaluation: Evaluation | None  # of the averaged weights; None when the epoch was not validated
+    evaluation: Evaluation  # of the averaged weights
     learning_rates: list[float]  # of the groups norm, weight, bias, at the end of the epoch
     seconds: float  # of training, without validation
     images: int

@@ -5,7 +5,6 @@ import sys
 import torch
 from tqdm import tqdm
 
-from utils.eval.evaluate import header
 from utils.hooks.base import BatchReport, EpochReport, Hook
 from utils.log import LOGGER, bold, progress
 
@@ -48,6 +47,5 @@ class Console(Hook):
         """Print the line of the epoch and its validation."""
         rate = report.images / max(report.seconds, 1e-9)
         LOGGER.info(f"{self._position:>10}{self._line}  {report.seconds:.1f} s, {rate:.1f} images/s")
-        if report.evaluation:
-            LOGGER.info(header())
-            LOGGER.info(report.evaluation.table()[1])
+        for line in report.evaluation.table()[:2]:  # without the classes
+            LOGGER.info(line)

@@ -29,8 +29,7 @@ class CsvFile(Hook):
 
     def epoch_end(self, report: EpochReport) -> None:
         """Add a row."""
-        results = report.evaluation.results if report.evaluation else [0.0] * 7
-        values = [report.epoch, *report.losses, *results, *report.learning_rates]
+        values = [report.epoch, *report.losses, *report.evaluation.results, *report.learning_rates]
         self._lines.append(",".join(f"{value:20.5g}" for value in values))
         with atomic_write(self.path) as temporary:
             temporary.write_text("\n".join(self._lines) + "\n")

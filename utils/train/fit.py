@@ -83,8 +83,7 @@ def train_one_epoch(
         with torch.autocast(device.type, torch.float16) if state.scaler.is_enabled() else nullcontext():
             outputs = state.model(normalise(batch.images))
         loss, parts = criterion([output.float() for output in outputs], batch.targets)
-        if not state.scaler.is_enabled():  # FP16 may overflow now and then; the scaler leaves such steps out
-            _require_finite(loss, parts, state.epoch, number)
+        _require_finite(loss, parts, state.epoch, number)  # loss scaling mends gradients only, so in FP16 too
         state.scaler.scale(loss).backward()
         if iteration - state.last_step >= settings.accumulate:
             optimizer_step(state)

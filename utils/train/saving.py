@@ -38,10 +38,9 @@ class CheckpointWriter:
 
     def __call__(self, state: TrainState, report: EpochReport, is_best: bool) -> None:
         """Write after an epoch."""
-        evaluation = report.evaluation
         names = ("precision", "recall", "mAP_0.5", "mAP_0.5:0.95")
-        results = [float(value) for value in evaluation.results[:4]] if evaluation else []
-        self._write(state, dict(zip(names, results, strict=bool(results))))
+        results = map(float, report.evaluation.results)
+        self._write(state, dict(zip(names, results, strict=False)))  # the losses after them are in results.csv
         if is_best:
             with atomic_write(self.best) as temporary:
                 shutil.copyfile(self.last, temporary)

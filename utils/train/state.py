@@ -1,6 +1,6 @@
 """Everything a run needs to go on, saved and restored as one thing."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -32,7 +32,6 @@ class TrainState:
     stopper: EarlyStopper
     epoch: int = 0
     last_step: int = -1
-    _counters: tuple[str, ...] = field(default=("epoch", "last_step"), init=False, repr=False)
 
     def capture(self) -> dict[str, Any]:
         """Return all of it but the average's weights, as tensors and plain data."""
@@ -45,7 +44,8 @@ class TrainState:
             "stopper": vars(self.stopper),
             "gradients": gradients,
             "random_state": torch.get_rng_state(),
-            **{name: getattr(self, name) for name in self._counters},
+            "epoch": self.epoch,
+            "last_step": self.last_step,
         }
 
     def restore(self, saved: dict[str, Any], average: dict[str, Tensor]) -> None:
@@ -62,5 +62,4 @@ class TrainState:
             gradient = saved["gradients"].get(name) if same_precision else None  # those of FP16 are scaled
             parameter.grad = None if gradient is None else gradient.to(parameter.device, copy=True)
         torch.set_rng_state(saved["random_state"])
-        for name in self._counters:
-            setattr(self, name, saved[name])
+        self.epoch, self.last_step = saved["epoch"], saved["last_step"]
