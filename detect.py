@@ -1,48 +1,25 @@
 """Find objects in images: ``python detect.py --weights W --source file|folder|pattern``."""
 
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from utils.detect.options import DetectOptions
 from utils.errors import UserError
-from utils.files import ROOT, make_run_folder, runs_dir
-from utils.options import describe_options, make_options, option, run_command
+from utils.files import make_run_folder
+from utils.options import describe_options, make_options, run_command
 
 if TYPE_CHECKING:
     from models.formats import Backend
     from utils.detect.detector import DetectionSettings
     from utils.detect.sinks import Sink
-
-
-@dataclass
-class DetectOptions:
-    """Options of detect.py, with v6.1's names and defaults."""
-
-    weights: list[str] = option([], "model file; several make an ensemble [newest trained best.pt, else yolov5s.pt]")
-    source: str = option(str(ROOT / "data/images"), "image file, folder, or pattern such as 'images/*.jpg'")
-    imgsz: list[int] = option([640], "network input: one side, or height and width, px", "--img", "--img-size")
-    conf_thres: float = option(0.25, "least score of a detection", least=0, most=1)
-    iou_thres: float = option(0.45, "overlap above which a weaker box is dropped", least=0, most=1)
-    max_det: int = option(1000, "most detections of one image", least=1)
-    device: str = option("", "cpu, mps or the number of a GPU [the best there is]")
-    save_txt: bool = option(False, "write labels/<image>.txt")
-    save_conf: bool = option(False, "add scores to those files")
-    save_crop: bool = option(False, "write each object as crops/<class>/<image>.jpg")
-    nosave: bool = option(False, "write no annotated images")
-    classes: list[int] | None = option(None, "keep these class numbers only")
-    agnostic_nms: bool = option(False, "suppress overlapping boxes of different classes too")
-    project: str = option(str(runs_dir("detect")), "folder that holds runs")
-    name: str = option("exp", "name of this run's folder")
-    exist_ok: bool = option(False, "write into that folder even if it is there")
-    line_thickness: int = option(3, "box line, px", least=1)
-    hide_labels: bool = option(False, "draw boxes without text")
-    hide_conf: bool = option(False, "draw labels without scores")
-    half: bool = option(False, "FP16 inference, CUDA only")
+    from utils.detect.visualize import RowWatch
 
 
 def main(options: DetectOptions) -> Path | None:
     """Detect, write and print; return the run folder, or None when nothing is to be written."""
     from models.formats import load_backend
+    from models.plugins import load_plugins
     from utils.data.sources import load_source
     from utils.detect.detector import Detector, describe
     from utils.device import describe_device, select_device, use_half
@@ -52,23 +29,25 @@ def main(options: DetectOptions) -> Path | None:
 
     set_up_logging()
     LOGGER.info(describe_options("detect", options))
+    load_plugins(options.plugins)
     source = load_source(options.source)
     device = select_device(options.device)
     LOGGER.info(f"YOLOv5-NAM {describe_device(device)}")
     backend = load_backend(options.weights or [newest_weights()], device, use_half(options.half, device))
     detector = Detector(backend, backend.meta.stride, detection_settings(options, backend), device)
     folder, sinks, input_hw = None, None, (0, 0)
-    for frame in source:
-        if sinks is None:  # not before there is a readable image to write
-            folder, sinks = make_sinks(options, backend.meta.names)
-        before = detector.clocks[1].seconds
-        detections, input_hw = detector(frame.image)
-        for sink in sinks:
-            sink.write(frame, detections)
-        LOGGER.info(
-            f"image {frame.index + 1}/{frame.count} {frame.path}: {input_hw[0]}x{input_hw[1]} "
-            f"{describe(detections, backend.meta.names)}Done. ({detector.clocks[1].seconds - before:.3f}s)"
-        )
+    with row_watch(options, backend) as watch:
+        for frame in source:
+            if sinks is None:  # not before there is a readable image to write
+                folder, sinks = make_sinks(options, backend.meta.names, watch)
+            before = detector.clocks[1].seconds
+            detections, input_hw = detector(frame.image)
+            for sink in sinks:
+                sink.write(frame, detections)
+            LOGGER.info(
+                f"image {frame.index + 1}/{frame.count} {frame.path}: {input_hw[0]}x{input_hw[1]} "
+                f"{describe(detections, backend.meta.names)}Done. ({detector.clocks[1].seconds - before:.3f}s)"
+            )
     LOGGER.info(speed_line(detector.milliseconds(), (1, 3, *input_hw)))
     if folder:
         LOGGER.info(f"Results saved to {folder}")
@@ -94,11 +73,26 @@ def detection_settings(options: DetectOptions, backend: "Backend") -> "Detection
     )
 
 
-def make_sinks(options: DetectOptions, names: dict[int, str]) -> "tuple[Path | None, list[Sink]]":
+def row_watch(options: DetectOptions, backend: "Backend") -> "AbstractContextManager[RowWatch | None]":
+    """Return what sees the layers of the network work, if that is wanted."""
+    if not options.visualize:
+        return nullcontext()
+    from models.formats.pytorch import PyTorchBackend
+    from utils.detect.visualize import RowWatch
+
+    if not isinstance(backend, PyTorchBackend):
+        got = f"{len(options.weights)} files" if len(options.weights) > 1 else f"'{options.weights[0]}'"
+        raise UserError(f"--visualize looks into one PyTorch model, got {got}; name one .pt file with --weights")
+    return RowWatch(backend.model.model, {row.index for row in backend.model.rows if row.is_gate})
+
+
+def make_sinks(
+    options: DetectOptions, names: dict[int, str], watch: "RowWatch | None"
+) -> "tuple[Path | None, list[Sink]]":
     """Return the run folder, made only when something goes there, and what writes into it."""
     from utils.detect.sinks import CropSink, ImageSink, LabelSink
 
-    if options.nosave and not options.save_txt and not options.save_crop:
+    if options.nosave and not options.save_txt and not options.save_crop and not watch:
         return None, []
     folder = make_run_folder(options.project, options.name, options.exist_ok)
     sinks: list[Sink] = []
@@ -108,6 +102,10 @@ def make_sinks(options: DetectOptions, names: dict[int, str]) -> "tuple[Path | N
         sinks.append(LabelSink(folder / "labels", options.save_conf))
     if options.save_crop:
         sinks.append(CropSink(folder / "crops", names))
+    if watch:
+        from utils.detect.visualize import StageSink
+
+        sinks.append(StageSink(folder, watch))
     return folder, sinks
 
 

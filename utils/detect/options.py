@@ -1,0 +1,34 @@
+"""The options of detect.py."""
+
+from dataclasses import dataclass
+
+from utils.files import ROOT, runs_dir
+from utils.options import option
+
+
+@dataclass
+class DetectOptions:
+    """v6.1's names and defaults."""
+
+    weights: list[str] = option([], "model file; several make an ensemble [newest trained best.pt, else yolov5s.pt]")
+    plugins: list[str] = option([], "Python files with layers of your own", action="extend")
+    source: str = option(str(ROOT / "data/images"), "image file, folder, or pattern such as 'images/*.jpg'")
+    imgsz: list[int] = option([640], "network input: one side, or height and width, px", "--img", "--img-size")
+    conf_thres: float = option(0.25, "least score of a detection", least=0, most=1)
+    iou_thres: float = option(0.45, "overlap above which a weaker box is dropped", least=0, most=1)
+    max_det: int = option(1000, "most detections of one image", least=1)
+    device: str = option("", "cpu, mps or the number of a GPU [the best there is]")
+    save_txt: bool = option(False, "write labels/<image>.txt")
+    save_conf: bool = option(False, "add scores to those files")
+    save_crop: bool = option(False, "write each object as crops/<class>/<image>.jpg")
+    nosave: bool = option(False, "write no annotated images")
+    classes: list[int] | None = option(None, "keep these class numbers only")
+    agnostic_nms: bool = option(False, "suppress overlapping boxes of different classes too")
+    project: str = option(str(runs_dir("detect")), "folder that holds runs")
+    name: str = option("exp", "name of this run's folder")
+    exist_ok: bool = option(False, "write into that folder even if it is there")
+    line_thickness: int = option(3, "box line, px", least=1)
+    hide_labels: bool = option(False, "draw boxes without text")
+    hide_conf: bool = option(False, "draw labels without scores")
+    visualize: bool = option(False, "write feature maps and gates of the network as <image>/stage<i>_<layer>_*.png")
+    half: bool = option(False, "FP16 inference, CUDA only")
