@@ -64,3 +64,19 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory, tiny_config: dict) ->
     names = dict(enumerate(CLASS_NAMES))
     write_checkpoint(file, Checkpoint(model.state_dict(), model.yaml, names, model.stride.tolist()))
     return file
+
+
+@pytest.fixture(scope="session")
+def tiny_nam_config(tiny_config: dict) -> dict:
+    """Return ``tiny_config`` with a NAM of both branches before the coarsest level, where yolov5-NAM.yaml has it."""
+    *rows, detect = tiny_config["head"]
+    nam = [-1, 1, "NAMAttention", [1024, {"no_spatial": False}]]
+    return tiny_config | {"head": [*rows, nam, [[17, 20, 24], *detect[1:]]]}
+
+
+@pytest.fixture(scope="session")
+def tiny_nam_cfg(tmp_path_factory: pytest.TempPathFactory, tiny_nam_config: dict) -> Path:
+    """Return ``tiny_nam_config`` as a file for ``--cfg``."""
+    file = tmp_path_factory.mktemp("cfg") / "tiny-nam.yaml"
+    file.write_text(yaml.safe_dump(tiny_nam_config), encoding="utf-8")
+    return file

@@ -87,7 +87,7 @@ def _draw_classes(axes: Axes, metrics: ClassMetrics, curves: np.ndarray, entries
 
 def _finish_curves(figure: Figure, axes: Axes, path: Path) -> None:
     axes.legend(bbox_to_anchor=(1.02, 1), loc="upper left", frameon=False, borderaxespad=0)
-    _save(figure, path, 250)
+    save_figure(figure, path, 250)
 
 
 def save_confusion_matrix(fractions: np.ndarray, names: Mapping[int, str], path: Path) -> None:
@@ -118,7 +118,7 @@ def save_confusion_matrix(fractions: np.ndarray, names: Mapping[int, str], path:
     axes.grid(which="minor", color="0.93", linewidth=0.5)
     axes.tick_params(which="both", length=0)
     axes.spines[:].set_visible(False)
-    _save(figure, path, 250)
+    save_figure(figure, path, 250)
 
 
 def save_label_plot(labels: np.ndarray, names: Mapping[int, str], path: Path) -> None:
@@ -136,7 +136,7 @@ def save_label_plot(labels: np.ndarray, names: Mapping[int, str], path: Path) ->
     _draw_density(places_axes, labels[:, 1:3], "x", "y")
     places_axes.invert_yaxis()  # as on the image
     _draw_density(sizes_axes, labels[:, 3:5], "width", "height")
-    _save(figure, path, 200)
+    save_figure(figure, path, 200)
 
 
 def _draw_class_counts(axes: Axes, classes: np.ndarray, names: Mapping[int, str]) -> None:
@@ -190,7 +190,7 @@ def save_results_plot(csv_path: Path) -> Path:
         axes.spines[["top", "right"]].set_visible(False)
     figure.axes[1].legend(frameon=False)
     path = csv_path.with_suffix(".png")
-    _save(figure, path, 200)
+    save_figure(figure, path, 200)
     return path
 
 
@@ -216,7 +216,8 @@ def _rgb(index: int) -> tuple[float, float, float]:
     return red / 255, green / 255, blue / 255
 
 
-def _save(figure: Figure, path: Path, dots_per_inch: int) -> None:
+def save_figure(figure: Figure, path: Path, dots_per_inch: int) -> None:
+    """Write a figure, atomically; the suffix of ``path`` says as what."""
     FigureCanvasAgg(figure)  # Agg whatever backend the user has configured
     with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=dots_per_inch)

@@ -16,7 +16,7 @@ class BatchReport:
     number: int  # in the epoch, from 0
     batches: int  # of the epoch
     batch: Batch
-    mean_losses: Tensor  # (3,) box, objectness, class; running mean of the epoch
+    mean_losses: Tensor  # (3,) box, objectness, class, or more; running mean of the epoch
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class EpochReport:
 
     epoch: int  # from 0
     epochs: int
-    losses: list[float]  # box, objectness, class; mean of the epoch
+    losses: list[float]  # box, objectness, class, or more; mean of the epoch
     evaluation: Evaluation  # of the averaged weights
     learning_rates: list[float]  # of the groups norm, weight, bias, at the end of the epoch
     seconds: float  # of training, without validation
@@ -43,3 +43,6 @@ class Hook:
 
     def epoch_end(self, report: EpochReport) -> None:
         """Hear of an epoch, after its validation and before its checkpoint is written."""
+
+    def training_end(self) -> None:
+        """Hear that the run is finished."""

@@ -1,14 +1,13 @@
 """What training prints: v6.1's columns, and one line an epoch."""
 
 import sys
+from collections.abc import Sequence
 
 import torch
 from tqdm import tqdm
 
 from utils.hooks.base import BatchReport, EpochReport, Hook
 from utils.log import LOGGER, bold, progress
-
-COLUMNS = ("Epoch", "gpu_mem", "box", "obj", "cls", "labels", "img_size")
 
 
 def used_memory(device: torch.device) -> str:
@@ -17,16 +16,21 @@ def used_memory(device: torch.device) -> str:
 
 
 class Console(Hook):
-    """Shows a progress bar on a terminal, plain lines elsewhere."""
+    """Shows a progress bar on a terminal, plain lines elsewhere.
 
-    def __init__(self) -> None:
+    Args:
+        parts: names of the parts of the loss.
+    """
+
+    def __init__(self, parts: Sequence[str]) -> None:
+        self._columns = ("Epoch", "gpu_mem", *parts, "labels", "img_size")
         self._bar: tqdm[int] | None = None
         self._position = self._line = ""
 
     def epoch_start(self, epoch: int, epochs: int, batches: int) -> None:
         """Print the header and start the bar."""
         self._position = f"{epoch}/{epochs - 1}"
-        LOGGER.info("\n" + bold("".join(f"{name:>10}" for name in COLUMNS)))
+        LOGGER.info("\n" + bold("".join(f"{name:>10}" for name in self._columns)))
         self._bar = progress(range(batches), "", unit="batch")
 
     def batch_end(self, report: BatchReport) -> None:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,6 @@ from utils.errors import UserError
 from utils.eval.evaluate import Evaluation
 from utils.hooks.base import BatchReport, EpochReport, Hook
 from utils.log import LOGGER
-from utils.train.loss import PARTS, DetectionLoss
 from utils.train.optim import apply_settings
 from utils.train.schedule import GROUPS, Schedule
 from utils.train.state import TrainState
@@ -20,10 +20,21 @@ from utils.train.state import TrainState
 LARGEST_GRADIENT_NORM = 10.0  # as in versions after v6.1
 
 
+class Criterion(Protocol):
+    """A loss made of parts, as DetectionLoss is."""
+
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        """Name the parts."""
+
+    def __call__(self, outputs: list[Tensor], targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the scalar to minimise, and the parts, detached."""
+
+
 def fit(
     state: TrainState,
     loader: BatchLoader,
-    criterion: DetectionLoss,
+    criterion: Criterion,
     schedule: Schedule,
     validate: Callable[[nn.Module], Evaluation],
     save: Callable[[TrainState, EpochReport, bool], None],
@@ -66,13 +77,13 @@ def fit(
 
 
 def train_one_epoch(
-    state: TrainState, loader: BatchLoader, criterion: DetectionLoss, schedule: Schedule, hooks: Sequence[Hook]
+    state: TrainState, loader: BatchLoader, criterion: Criterion, schedule: Schedule, hooks: Sequence[Hook]
 ) -> list[float]:
-    """Run epoch ``state.epoch`` and return its mean box, objectness and class loss."""
-    device = criterion.anchors.device
+    """Run epoch ``state.epoch`` and return the mean of each part of the loss."""
+    device = next(state.model.parameters()).device
     loader.set_epoch(state.epoch)
     state.model.train()
-    mean = torch.zeros(len(PARTS), device=device)
+    mean = torch.zeros(len(criterion.part_names), device=device)
     for hook in hooks:
         hook.epoch_start(state.epoch, schedule.epochs, len(loader))
     for number, batch in enumerate(loader):
@@ -83,7 +94,8 @@ def train_one_epoch(
         with torch.autocast(device.type, torch.float16) if state.scaler.is_enabled() else nullcontext():
             outputs = state.model(normalise(batch.images))
         loss, parts = criterion([output.float() for output in outputs], batch.targets)
-        _require_finite(loss, parts, state.epoch, number)  # loss scaling mends gradients only, so in FP16 too
+        position = f"epoch {state.epoch}, batch {number}"
+        _require_finite(loss, criterion.part_names, parts, position)  # FP16 too: loss scaling mends gradients only
         state.scaler.scale(loss).backward()
         if iteration - state.last_step >= settings.accumulate:
             optimizer_step(state)
@@ -104,10 +116,10 @@ def optimizer_step(state: TrainState) -> None:
     state.average.update(state.model)
 
 
-def _require_finite(loss: Tensor, parts: Tensor, epoch: int, number: int) -> None:
+def _require_finite(loss: Tensor, names: Sequence[str], parts: Tensor, position: str) -> None:
     if not torch.isfinite(loss):
-        named = ", ".join(f"{name} {value:.4g}" for name, value in zip(PARTS, parts.tolist(), strict=True))
+        named = ", ".join(f"{name} {value:.4g}" for name, value in zip(names, parts.tolist(), strict=True))
         raise UserError(
-            f"the loss is not finite in epoch {epoch}, batch {number} ({named}); "
+            f"the loss is not finite in {position} ({named}); "
             "lower lr0 or warmup_bias_lr in the --hyp file, and check the labels"
         )

@@ -10,6 +10,7 @@ from utils.errors import UserError, near_matches
 from utils.files import read_yaml
 from utils.log import LOGGER
 
+OPTIONAL = {"anchors", "nam_l1"}  # not in every file of v6.1, so not missed there
 FRACTIONS = ("momentum", "warmup_momentum", "flipud", "fliplr", "mosaic", "mixup", "copy_paste")
 
 
@@ -33,6 +34,7 @@ class Hyperparameters:
     anchor_t: float = 4.0  # largest ratio of box to anchor side that still matches
     anchors: float | None = None  # anchors per level, overrides the model YAML
     fl_gamma: float = 0.0  # focal loss γ, 0 is plain BCE
+    nam_l1: float = 0.0  # weight of the L1 penalty on the scales of NAM layers, 0 is none
     hsv_h: float = 0.015
     hsv_s: float = 0.7
     hsv_v: float = 0.4
@@ -50,7 +52,7 @@ class Hyperparameters:
 
 
 def read_hyperparameters(path: Path) -> Hyperparameters:
-    """Read a hyperparameter YAML. Keys it lacks keep their default and are named in one log line.
+    """Read a hyperparameter YAML. Keys it lacks keep their default; those that v6.1 has are named in one log line.
 
     Raises:
         UserError: unknown key (near matches are named), or a value that is not a number or out of range.
@@ -65,7 +67,7 @@ def read_hyperparameters(path: Path) -> Hyperparameters:
         most = 1.0 if key in FRACTIONS else sys.float_info.max
         if not 0 <= value <= most:  # NaN is not, either
             raise UserError(f"{path}: {key} is {value}, expected a number {'from 0 to 1' if most == 1 else 'from 0'}")
-    missing = sorted(known - content.keys() - {"anchors"})
+    missing = sorted(known - content.keys() - OPTIONAL)
     if missing:
         LOGGER.info(f"{path} does not set {', '.join(missing)}; their defaults are used")
     return Hyperparameters(**{key: float(value) for key, value in content.items()})

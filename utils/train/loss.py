@@ -1,7 +1,7 @@
 """YOLOv5's training loss: box (CIoU), objectness and class, over all levels."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -68,6 +68,7 @@ class DetectionLoss:
     label_smoothing: float = 0.0
     autobalance: bool = False
     balance: list[float] = field(default_factory=list)
+    part_names: ClassVar[tuple[str, ...]] = PARTS
 
     def __post_init__(self) -> None:
         levels = len(self.anchors)
