@@ -14,6 +14,7 @@ class ExportOptions:
     """Options of export.py, with v6.1's names and defaults."""
 
     weights: list[str] = option([], "model files, exported in turn [newest trained best.pt, else yolov5s.pt]")
+    plugins: list[str] = option([], "Python files with layers of your own", action="extend")
     imgsz: list[int] = option([640], "network input: one side, or height and width, px", "--img", "--img-size")
     batch_size: int = option(1, "images a call", least=1)
     include: list[str] = option(["torchscript"], "formats to write: torchscript")
@@ -23,6 +24,7 @@ def main(options: ExportOptions) -> list[Path]:
     """Write every format asked for, and return the files."""
     from models.formats import FORMATS, format_of
     from models.formats.pytorch import build_model
+    from models.plugins import load_plugins
     from utils.checkpoint import read_checkpoint
     from utils.log import LOGGER, set_up_logging
     from utils.sizes import input_size
@@ -30,6 +32,7 @@ def main(options: ExportOptions) -> list[Path]:
 
     set_up_logging()
     LOGGER.info(describe_options("export", options))
+    load_plugins(options.plugins)
     writers = {row.argument: row for row in FORMATS if row.argument}
     for name in options.include:
         if name.lower() not in writers:

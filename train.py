@@ -10,8 +10,6 @@ from utils.options import describe_options, make_options, run_command
 from utils.train.options import TrainOptions
 
 if TYPE_CHECKING:
-    from models.yolo import Model
-    from utils.checkpoint import Checkpoint
     from utils.eval.evaluate import Evaluation
     from utils.train.run import Run
 
@@ -20,6 +18,8 @@ def main(options: TrainOptions) -> "Evaluation":
     """Train a new run or go on with an interrupted one, and measure its best weights."""
     import torch
 
+    from models.plugins import load_plugins, save_plugins
+    from models.start import StartRequest, resume_model, start_model
     from utils.data.config import load_dataset_config
     from utils.data.dataset import load_samples
     from utils.device import describe_device, select_device
@@ -34,8 +34,10 @@ def main(options: TrainOptions) -> "Evaluation":
     if options.resume:
         folder, resumed = find_resumable(options.resume, Path(options.project))
         options = make_options(TrainOptions, resumed.options)
+        options.plugins = sorted(map(str, (folder / "plugins").glob("*.py")))  # as they were when the run began
         LOGGER.info(f"Going on with {folder} after epoch {resumed.epoch}, with the options it began with")
     LOGGER.info(describe_options("train", options))
+    load_plugins(options.plugins)
     device = select_device(options.device)
     LOGGER.info(f"YOLOv5-NAM {describe_device(device)}")
     if resumed:
@@ -49,43 +51,15 @@ def main(options: TrainOptions) -> "Evaluation":
     if resumed and len(resumed.names) != config.nc:
         raise UserError(f"{config.file} has {config.nc} classes now, but the run began with {len(resumed.names)}")
     torch.manual_seed(options.seed)
-    model = make_model(options, config.names, hyp.anchors, resumed)
+    request = StartRequest(options.cfg, options.weights, options.insert, not options.no_preserve, hyp.anchors)
+    model = resume_model(resumed) if resumed else start_model(request, config.names)
     image_size = fit_size(options.imgsz, model.largest_stride, floor=2 * model.largest_stride)
     samples = {split: load_samples(config, split) for split in ("train", "val")}
-    folder = folder or make_run_folder(options.project, options.name, options.exist_ok)
+    if folder is None:
+        folder = make_run_folder(options.project, options.name, options.exist_ok)
+        save_plugins(model.yaml, folder / "plugins")
     run = Run(folder, options, hyp, config, samples, image_size, device)
     return measure_best(run, run.train(model, resumed).best)
-
-
-def make_model(
-    options: TrainOptions, names: dict[int, str], anchors: float | None, resumed: "Checkpoint | None"
-) -> "Model":
-    """Build the network for the data set's classes, and start it from ``--weights`` where they fit."""
-    from models.summary import layer_table, summary_line
-    from models.yolo import Model
-    from utils.checkpoint import read_checkpoint
-    from utils.log import LOGGER
-    from utils.train.transfer import log_transfer, transfer_weights
-    from utils.weights import PRETRAINED, pretrained_weights
-
-    weights = pretrained_weights() if options.weights is None else options.weights
-    start = None if resumed or not weights else read_checkpoint(Path(weights))
-    source = resumed.yaml if resumed else options.cfg or (start and start.yaml)
-    if not source:
-        raise UserError(
-            "nothing to train: name a model with --cfg models/yolov5-NAM.yaml, or a checkpoint with --weights"
-        )
-    model = Model(source, nc=len(names), anchors=anchors)
-    model.names = names
-    LOGGER.info(layer_table(model))
-    LOGGER.info(summary_line(model))
-    if start:
-        with_anchors = not options.cfg and anchors is None  # v6.1: a --cfg or hyp file brings anchors of its own
-        transfer = transfer_weights(model, start.state, with_anchors)
-        log_transfer(transfer, str(weights), [row.type for row in model.rows])
-    elif not resumed:
-        LOGGER.info(f"Training from scratch; to start from pretrained weights put {PRETRAINED} here or use --weights")
-    return model
 
 
 def measure_best(run: "Run", best: Path) -> "Evaluation":

@@ -18,6 +18,7 @@ class ValOptions:
 
     data: str = option(str(ROOT / "data/shapes10.yaml"), "data set YAML")
     weights: list[str] = option([], "model file; several make an ensemble [newest trained best.pt, else yolov5s.pt]")
+    plugins: list[str] = option([], "Python files with layers of your own", action="extend")
     batch_size: int = option(32, "images a batch", least=1)
     imgsz: int = option(640, "longer side of the network input, px", "--img", "--img-size")
     conf_thres: float = option(0.001, "least score of a detection", least=0, most=1)
@@ -39,6 +40,7 @@ class ValOptions:
 def main(options: ValOptions) -> "Evaluation":
     """Measure, print the table and write the plots."""
     from models.formats import load_backend
+    from models.plugins import load_plugins
     from utils.data.config import load_dataset_config
     from utils.data.dataset import load_samples
     from utils.data.loader import make_validation_loader
@@ -51,6 +53,7 @@ def main(options: ValOptions) -> "Evaluation":
 
     set_up_logging()
     LOGGER.info(describe_options("val", options))
+    load_plugins(options.plugins)
     device = select_device(options.device)
     LOGGER.info(f"YOLOv5-NAM {describe_device(device)}")
     backend = load_backend(options.weights or [newest_weights()], device, use_half(options.half, device))

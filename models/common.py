@@ -9,6 +9,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from models.fuse import fuse_conv_and_norm
 from models.registry import Plan, Site, joins, layer, projects, stacks
 
 KernelSize = int | tuple[int, int]
@@ -53,6 +54,11 @@ class Conv(nn.Module):
         if self.bn is not None:
             x = self.bn(x)
         return self.act(x)
+
+    def fold(self) -> None:
+        """Fold the norm into the convolution, for inference."""
+        if self.bn is not None:
+            self.conv, self.bn = fuse_conv_and_norm(self.conv, self.bn), None
 
 
 @layer(projects)

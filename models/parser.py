@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from models.registry import REGISTRY, Plan, Site, parse_activation
+from models.registry import REGISTRY, Plan, Site, gates, parse_activation
 from utils.errors import UserError, near_matches
 
 KNOWN_KEYS = (
@@ -27,7 +27,21 @@ class Row:
     repeats: int
     type: str  # as written in the YAML
     arguments: list[Any]
+    options: dict[str, Any]  # keyword arguments
     parameters: int
+    out_channels: int
+    is_gate: bool  # keeps the shape of what it reads, see registry.gates
+
+    @property
+    def sources(self) -> list[int]:
+        """Indices of the rows it reads, -1 being the image."""
+        return [one if one >= 0 else self.index + one for one in as_list(self.source)]
+
+
+def unread_rows(rows: list[Row]) -> list[Row]:
+    """Return the rows, but for the last, whose output no row reads."""
+    read = {source for row in rows for source in row.sources}
+    return [row for row in rows[:-1] if row.index not in read]
 
 
 def check_config(config: dict[str, Any], source: str) -> None:
@@ -94,7 +108,7 @@ def parse_model(config: dict[str, Any], source: str) -> tuple[nn.Sequential, lis
         name = row[2] if isinstance(row, list) and len(row) > 2 else "?"
         try:
             reads, repeats, name, arguments, options = _read_row(row, words, config["depth_multiple"])
-            inputs = [_channels_of(one, channels, config["ch"]) for one in _as_list(reads)]
+            inputs = [_channels_of(one, channels, config["ch"]) for one in as_list(reads)]
             build, plan_row = REGISTRY.find(name)
             plan = _call(plan_row, Site(inputs, repeats, width), *arguments, **options)
             module = _chain(build, plan)
@@ -103,10 +117,13 @@ def parse_model(config: dict[str, Any], source: str) -> tuple[nn.Sequential, lis
         parameters = sum(parameter.numel() for parameter in module.parameters())
         for attribute, value in (("i", index), ("f", reads), ("type", name), ("np", parameters)):  # v6.1's names
             setattr(module, attribute, value)
-        rows.append(Row(index, reads, repeats, name, list(plan.arguments), parameters))
+        is_gate = plan_row is gates
+        rows.append(
+            Row(index, reads, repeats, name, list(plan.arguments), plan.options, parameters, plan.out_channels, is_gate)
+        )
         layers.append(module)
         channels.append(plan.out_channels)
-    read_later = {one % row.index for row in rows for one in _as_list(row.source) if one != -1}
+    read_later = {one % row.index for row in rows for one in as_list(row.source) if one != -1}
     return nn.Sequential(*layers), sorted(read_later), rows
 
 
@@ -123,17 +140,27 @@ def _width_rule(config: dict[str, Any]) -> Callable[[int], int]:
     return width
 
 
-def _read_row(
-    row: object, words: dict[str, Any], depth_multiple: float
-) -> tuple[int | list[int], int, str, list[Any], dict[str, Any]]:
-    """Return (from, repeats, layer name, arguments, options) of a row, with its words replaced by what they mean."""
+def check_row(row: Any) -> None:
+    """Check the form of one row.
+
+    Raises:
+        UserError: it is not [from, number, module, [arguments]].
+    """
     if not isinstance(row, list) or len(row) != 4 or not isinstance(row[3], list) or not isinstance(row[2], str):
         raise UserError(f"{row!r} is not a row [from, number, module, [arguments]]")
-    reads, number, name, written = row
-    if not all(isinstance(one, int) for one in _as_list(reads)) or reads == []:
+    reads, number = row[:2]
+    if not all(isinstance(one, int) for one in as_list(reads)) or reads == []:
         raise UserError(f"from is {reads!r}, expected a layer index or a list of them")
     if not isinstance(number, int) or number < 1:
         raise UserError(f"number is {number!r}, expected a whole number from 1")
+
+
+def _read_row(
+    row: Any, words: dict[str, Any], depth_multiple: float
+) -> tuple[int | list[int], int, str, list[Any], dict[str, Any]]:
+    """Return (from, repeats, layer name, arguments, options) of a row, with its words replaced by what they mean."""
+    check_row(row)
+    reads, number, name, written = row
     repeats = max(round(number * depth_multiple), 1) if number > 1 else number
     options = written[-1] if written and isinstance(written[-1], dict) else {}
     arguments = [_meaning(word, words) for word in (written[:-1] if options else written)]
@@ -148,7 +175,8 @@ def _meaning(word: Any, words: dict[str, Any]) -> Any:
     return words.get(word, word)
 
 
-def _as_list(value: Any) -> list[Any]:
+def as_list(value: Any) -> list[Any]:
+    """Return ``value`` if it is a list, else a list of it."""
     return value if isinstance(value, list) else [value]
 
 

@@ -7,7 +7,7 @@ The parser holds no list of classes and never evaluates text as code.
 import ast
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from torch import nn
 
@@ -32,6 +32,22 @@ class Plan(NamedTuple):
     options: dict[str, Any] = {}  # noqa: RUF012  keyword arguments of the constructor
 
 
+@runtime_checkable
+class Foldable(Protocol):
+    """A layer with a cheaper form for inference."""
+
+    def fold(self) -> None:
+        """Take that form, in place; outputs of evaluation mode stay the same. A second call does nothing."""
+
+
+@runtime_checkable
+class NeutralStart(Protocol):
+    """A gate that can start as a constant factor, so that a pretrained network takes it in without a change."""
+
+    def start_neutral(self) -> float:
+        """Set the fresh layer's weights so that it multiplies its input by a constant, and return the constant."""
+
+
 Planner = Callable[..., Plan]  # (site, *row arguments, **row options)
 LayerClass = TypeVar("LayerClass", bound=type[nn.Module])
 
@@ -41,8 +57,8 @@ def keeps(site: Site, *arguments: Any, **options: Any) -> Plan:
     return Plan(arguments, site.channels[0], site.repeats, options)
 
 
-def gates(site: Site, declared: int | None = None, **options: Any) -> Plan:
-    """Plan a layer built as ``Class(channels, **options)`` whose output has its input's shape, e.g. NAMAttention.
+def gates(site: Site, declared: int | None = None, *arguments: Any, **options: Any) -> Plan:
+    """Plan a layer built as ``Class(channels, ...)`` whose output has its input's shape, e.g. NAMAttention.
 
     The row may declare the channel count (before ``width_multiple``); it must be what arrives.
     """
@@ -52,7 +68,7 @@ def gates(site: Site, declared: int | None = None, **options: Any) -> Plan:
             f"declares {declared} channels ({site.width(declared)} after width_multiple) but {arriving} arrive; "
             "declare what the layer before it gives, or leave the list empty"
         )
-    return Plan([arriving], arriving, site.repeats, options)
+    return Plan([arriving, *arguments], arriving, site.repeats, options)
 
 
 def joins(site: Site, *arguments: Any) -> Plan:
@@ -114,7 +130,7 @@ class Registry:
         if name not in self.layers:
             raise UserError(
                 f"unknown layer '{name}'{near_matches(name, self.layers)} "
-                "(a new layer is a class with @layer above it, see models/registry.py)"
+                "(your own is a class with @layer above it in a file passed as --plugins FILE.py, see docs/plugins.md)"
             )
         return self.layers[name]
 

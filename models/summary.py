@@ -4,7 +4,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from models.parser import unread_rows
 from models.yolo import Model
+from utils.log import LOGGER
 
 
 def count_gflops(model: nn.Module, stride: int, channels: int, size: int = 640) -> float:
@@ -26,7 +28,7 @@ def layer_table(model: Model) -> str:
     """Return v6.1's table: index, from, number, parameters, module, arguments."""
     lines = [f"{'':>3}{'from':>18}{'n':>3}{'params':>10}  {'module':<22}arguments"]
     for row in model.rows:
-        source, arguments = str(row.source), str(row.arguments)
+        source, arguments = str(row.source), str([*row.arguments, *([row.options] if row.options else [])])
         lines.append(f"{row.index:>3}{source:>18}{row.repeats:>3}{row.parameters:>10}  {row.type:<22}{arguments}")
     return "\n".join(lines)
 
@@ -43,3 +45,14 @@ def summary_line(model: Model) -> str:
         gflops = ""
     model.train(training)
     return f"Model Summary: {layers} layers, {parameters} parameters, {gradients} gradients{gflops}"
+
+
+def describe_model(model: Model) -> None:
+    """Print the table and the totals, and warn of layers whose output nobody reads."""
+    LOGGER.info(layer_table(model))
+    LOGGER.info(summary_line(model))
+    for row in unread_rows(model.rows):
+        LOGGER.warning(
+            f"WARNING: nobody reads the output of layer {row.index} {row.type}; "
+            f"put {row.index} into the 'from' of the layer that should, or remove it"
+        )

@@ -11,16 +11,16 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from models import experimental, nam  # noqa: F401  importing them registers their layers
+from models import attention, experimental, nam  # noqa: F401  importing them registers their layers
 from models.common import Conv
-from models.fuse import fuse_conv_and_norm
+from models.dry_run import measure_strides
 from models.parser import check_config, parse_model
-from models.registry import detects, layer, parse_activation
+from models.plugins import plugins_in
+from models.registry import Foldable, detects, layer, parse_activation
 from utils.errors import UserError
 from utils.files import find_file, read_yaml
 
 IN_PLACE = (nn.SiLU, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.Hardswish)  # activations that can overwrite their input
-DRY_RUN_SIZE = 256  # px; a multiple of every stride in use
 
 
 @layer(detects)
@@ -116,6 +116,7 @@ class Model(nn.Module):
     Attributes:
         model: the layers in a row. yaml: the mapping in force. names: class names by index.
         stride: (levels,) pixels per grid cell. save: indices of outputs that later layers read. rows: the table.
+        plugins: files of the layers that come from plug-ins, see models/plugins.py.
 
     Raises:
         UserError: the YAML is missing, malformed or does not fit together; the file and row are named.
@@ -142,8 +143,8 @@ class Model(nn.Module):
         if anchors:
             self.yaml["anchors"] = round(anchors)
         check_config(self.yaml, self.yaml_file)
-
         self.model, self.save, self.rows = parse_model(self.yaml, self.yaml_file)
+        self.plugins = plugins_in(self.yaml)
         self.names = {index: str(index) for index in range(self.yaml["nc"])}
         self.inplace = self.yaml.get("inplace", True)
         try:
@@ -152,7 +153,7 @@ class Model(nn.Module):
             raise UserError(f"{self.yaml_file}: {error}") from error
         if not isinstance(self.model[-1], Detect):
             raise UserError(f"{self.yaml_file}: the last row is {self.rows[-1].type}, expected Detect")
-        self.detect.set_strides(self._measure_strides())
+        self.detect.set_strides(measure_strides(self))
         self.detect.initialise_biases()
 
     @property
@@ -182,13 +183,12 @@ class Model(nn.Module):
         return x
 
     def fuse(self) -> "Model":
-        """Fold every Conv's batch norm into its convolution, in place, for inference. Outputs stay the same."""
-        for module in self.modules():
-            if isinstance(module, Conv) and module.bn is not None:
-                module.conv = fuse_conv_and_norm(module.conv, module.bn)
-                module.bn = None
-            elif isinstance(module, IN_PLACE):  # in training autograd would copy the input, so nothing would be saved
-                module.inplace = self.inplace
+        """Let every layer that has ``fold()`` take its cheaper form for inference, in place. Outputs stay the same."""
+        for module in list(self.modules()):
+            if isinstance(module, Foldable):
+                module.fold()
+            if isinstance(module, Conv) and isinstance(module.act, IN_PLACE):  # nobody else sees a Conv's own output
+                module.act.inplace = self.inplace  # in training autograd would copy the input, and nothing be saved
         return self
 
     def _set_up_norms_and_activations(self) -> None:
@@ -198,20 +198,6 @@ class Model(nn.Module):
                 module.act = parse_activation(activation)
             if type(module) is nn.BatchNorm2d:
                 module.eps, module.momentum = 1e-3, 0.03
-
-    def _measure_strides(self) -> list[float]:
-        """Find the strides by a dry run, in evaluation mode so that no batch statistics change."""
-        device = next(self.parameters()).device
-        self.eval()
-        self.detect.train()  # raw outputs: decoding needs the strides
-        try:
-            with torch.no_grad():
-                raw = self(torch.zeros(1, self.yaml["ch"], DRY_RUN_SIZE, DRY_RUN_SIZE, device=device))
-        except Exception as error:  # as many kinds as there are ways not to fit
-            first = (str(error).splitlines() or [type(error).__name__])[0]
-            raise UserError(f"{self.yaml_file}: layers do not fit together ({first})") from error
-        self.train()
-        return [DRY_RUN_SIZE / output.shape[2] for output in raw]
 
 
 DetectionModel = Model  # the later name

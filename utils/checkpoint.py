@@ -35,6 +35,7 @@ class Checkpoint:
     epoch: int = -1  # last finished epoch, 0-based; -1 when training is over
     metrics: dict[str, float] = field(default_factory=dict)
     training: dict[str, Any] | None = None  # what resumes the run; None when it is over
+    plugins: dict[str, dict[str, str]] = field(default_factory=dict)  # by layer: file and sha256, see models/plugins.py
     date: str = ""
 
     @property
@@ -91,6 +92,7 @@ def _from_ours(content: Any, path: Path) -> Checkpoint:
         hyperparameters=content["hyperparameters"],
         epoch=content["epoch"],
         metrics=content["metrics"],
+        plugins=content.get("plugins", {}),
         training=content["training"] and content["training"] | {"model": content["model"]},
         date=content["date"],
     )
@@ -135,6 +137,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "hyperparameters": checkpoint.hyperparameters,
         "epoch": checkpoint.epoch,
         "metrics": checkpoint.metrics,
+        "plugins": checkpoint.plugins,
         "model": model,
         "ema": checkpoint.state if training else None,
         "training": training,

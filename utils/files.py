@@ -14,6 +14,7 @@ import yaml
 from utils.errors import UserError, near_matches
 
 ROOT = Path(__file__).resolve().parents[1]
+LONGEST_YAML_LINE = 1000  # characters; rows of a model YAML stay whole
 LONGEST_STEM = 80  # characters of a name kept in its temporary name, which must not become too long
 
 
@@ -134,7 +135,20 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes a list of lists over several lines, and any other, such as a row of a model YAML, on one."""
+
+
+def _represent_list(dumper: yaml.SafeDumper, content: list[Any]) -> yaml.Node:
+    nested = bool(content) and all(isinstance(one, list | dict) for one in content)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", content, flow_style=not nested)
+
+
+_Dumper.add_representer(list, _represent_list)
+
+
 def write_yaml(path: Path, content: dict[str, Any]) -> None:
     """Write ``content`` as YAML in insertion order, atomically."""
+    text = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=LONGEST_YAML_LINE)
     with atomic_write(path) as temporary:
-        temporary.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")

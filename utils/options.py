@@ -28,6 +28,7 @@ def option(
     *aliases: str,
     least: float | None = None,
     most: float | None = None,
+    positional: bool = False,
     **argparse_settings: Any,
 ) -> Any:
     """Declare one option of an options dataclass.
@@ -38,9 +39,17 @@ def option(
         aliases: further spellings, e.g. ``"--img"``.
         least: smallest number allowed.
         most: largest number allowed.
+        positional: given without a flag, and required.
         argparse_settings: passed on to ``add_argument`` (``choices``, ``nargs``, ``const``, ``metavar``).
     """
-    metadata = {"help": help, "aliases": aliases, "least": least, "most": most, "argparse": argparse_settings}
+    metadata = {
+        "help": help,
+        "aliases": aliases,
+        "least": least,
+        "most": most,
+        "positional": positional,
+        "argparse": argparse_settings,
+    }
     if isinstance(default, list):
         return dataclasses.field(default_factory=default.copy, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -72,15 +81,20 @@ def build_parser(program: str, options_class: type, description: str) -> argpars
     for field in dataclasses.fields(options_class):
         flags = [f"--{field.name.replace('_', '-')}", *field.metadata["aliases"]]
         default = getattr(defaults, field.name)
-        help_text = field.metadata["help"] if default in (None, False, "") else f"{field.metadata['help']} [{default}]"
-        settings: dict[str, Any] = {"dest": field.name, "default": default, "help": help_text.replace("%", "%%")}
+        help_text = (
+            field.metadata["help"] if default in (None, False, "", []) else f"{field.metadata['help']} [{default}]"
+        )
+        settings: dict[str, Any] = {"default": default, "help": help_text.replace("%", "%%")}
         element, several = _argument_type(field.type)
         if element is bool:
             settings["action"] = "store_true"
         else:
             settings |= {"type": element, "metavar": element.__name__.upper()}
             settings |= {"nargs": "+"} if several else {}
-        parser.add_argument(*flags, **(settings | field.metadata["argparse"]))
+        if field.metadata["positional"]:
+            parser.add_argument(field.name, **(settings | {"metavar": field.name.upper()}))
+        else:
+            parser.add_argument(*flags, dest=field.name, **(settings | field.metadata["argparse"]))
     return parser
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from models.formats.backend import Metadata
+from models.plugins import require_plugins
 from models.yolo import Model
 from utils.checkpoint import Checkpoint, read_checkpoint
 from utils.errors import UserError
@@ -15,8 +16,10 @@ def build_model(checkpoint: Checkpoint, source: Path) -> Model:
     """Return the FP32 model of a checkpoint, in evaluation mode.
 
     Raises:
-        UserError: the weights do not belong to the model YAML stored with them.
+        UserError: a plug-in layer is not loaded or has changed; the weights do not belong to the model YAML stored
+            with them.
     """
+    require_plugins(checkpoint.plugins, source)
     model = Model(checkpoint.yaml)
     try:
         model.load_state_dict(checkpoint.state)

@@ -18,6 +18,11 @@ class TrainOptions:
     hyp: str = option(str(ROOT / "data/hyps/hyp.scratch-low.yaml"), "hyperparameter YAML")
     epochs: int = option(300, "epochs in all", least=1)
     batch_size: int = option(16, "images a batch", least=1)
+    insert: list[str] = option(
+        [], "layers to add to the model, as Layer@place: NAMAttention@23, CBAM@before-Detect", action="extend"
+    )
+    plugins: list[str] = option([], "Python files with layers of your own", action="extend")
+    no_preserve: bool = option(False, "let new gates change what pretrained weights compute at the start")
     imgsz: int = option(640, "side of training and validation images, px", "--img", "--img-size")
     resume: str | None = option(
         None, "go on with an interrupted run: its folder or last.pt [the newest]", nargs="?", const=NEWEST

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -18,20 +19,23 @@ from utils.data.labels import Sample
 from utils.data.loader import BatchLoader, make_loader, make_validation_loader
 from utils.device import worker_count
 from utils.eval.evaluate import Evaluation, EvaluationSettings, evaluate
-from utils.eval.plots import save_label_plot, save_results_plot
+from utils.eval.plots import save_label_plot
 from utils.files import write_yaml
+from utils.hooks.base import EpochReport, Hook
 from utils.hooks.console import Console
 from utils.hooks.csv_file import CsvFile
 from utils.hooks.pictures import TrainingPictures
+from utils.hooks.scales import ScaleFigures
 from utils.log import LOGGER
 from utils.train.ema import ModelAverage
-from utils.train.fit import fit
+from utils.train.fit import Criterion, fit
 from utils.train.hyperparameters import Hyperparameters, as_dict, scale_gains
 from utils.train.loss import DetectionLoss
 from utils.train.optim import make_optimizer
 from utils.train.options import TrainOptions
 from utils.train.saving import CheckpointWriter
 from utils.train.schedule import EarlyStopper, Schedule, scaled_weight_decay
+from utils.train.sparsity import PenalisedLoss, sparse_scales
 from utils.train.state import TrainState
 
 if TYPE_CHECKING:
@@ -75,19 +79,33 @@ class Run:
         if resumed:
             state.restore(resumed.training or {}, resumed.state)
         else:
-            self.describe()
+            self.describe(model)
             writer.start(state)
-        csv = CsvFile(self.folder / "results.csv", state.epoch)
-        hooks = [Console(), csv, TrainingPictures(self.folder, self.config.names)]
+        criterion = self.training_criterion(model)
+        hooks = self.hooks(state, criterion)
         LOGGER.info(f"Training epochs {state.epoch} to {schedule.epochs - 1} at {self.image_size} px in {self.folder}")
         try:
-            fit(state, loader, self.criterion(model), schedule, validator, writer, hooks)
+            fit(state, loader, criterion, schedule, validator, writer, hooks)
         except KeyboardInterrupt:
             LOGGER.info(f"\nInterrupted; go on with: python train.py --resume {self.folder}")
             raise
         writer.finish()
-        save_results_plot(csv.path)
+        for hook in hooks:
+            hook.training_end()
         return writer
+
+    def hooks(self, state: TrainState, criterion: Criterion) -> list[Hook]:
+        """Return what listens to the run."""
+        figures: dict[str, Callable[[EpochReport], float]] = {}
+        if "nam" in criterion.part_names:
+            figures["train/nam_loss"] = lambda report: report.losses[criterion.part_names.index("nam")]
+        scales = sparse_scales(state.average.model)
+        listeners: list[Hook] = [TrainingPictures(self.folder, self.config.names)]
+        if scales:
+            listener = ScaleFigures(self.folder, scales, state.epoch)
+            figures[listener.column] = lambda _: listener.share_below()
+            listeners.append(listener)
+        return [Console(criterion.part_names), CsvFile(self.folder / "results.csv", state.epoch, figures), *listeners]
 
     def training_loader(self) -> BatchLoader:
         """Return the augmented, shuffled batches."""
@@ -131,6 +149,22 @@ class Run:
             label_smoothing=hyp.label_smoothing,
         )
 
+    def training_criterion(self, model: "Model") -> Criterion:
+        """Return what training minimises: the loss of the head, and nam_l1's penalty where there is something to press.
+
+        Args:
+            model: the trained one, on its device.
+        """
+        scales = sparse_scales(model)
+        if self.hyp.nam_l1 and scales:
+            return PenalisedLoss(self.criterion(model), self.hyp.nam_l1, list(scales.values()))
+        if self.hyp.nam_l1:
+            LOGGER.warning(
+                f"WARNING: nam_l1 {self.hyp.nam_l1:g} of the --hyp file has no effect: the network has no NAM layers; "
+                "choose one that has, such as --cfg models/yolov5-NAM.yaml"
+            )
+        return self.criterion(model)
+
     def schedule(self, batches: int) -> Schedule:
         """Return the schedule; warn when warm-up takes more than half of the run."""
         options = self.options
@@ -158,12 +192,14 @@ class Run:
             yaml=model.yaml,
             names=self.config.names,
             stride=model.stride.tolist(),
+            plugins=model.plugins,
             options=dataclasses.asdict(self.options),
             hyperparameters=as_dict(self.hyp),
         )
 
-    def describe(self) -> None:
-        """Write opt.yaml, hyp.yaml and labels.jpg."""
+    def describe(self, model: "Model") -> None:
+        """Write opt.yaml, hyp.yaml, model.yaml and labels.jpg."""
+        write_yaml(self.folder / "model.yaml", model.yaml)
         write_yaml(self.folder / "opt.yaml", dataclasses.asdict(self.options) | {"save_dir": str(self.folder)})
         write_yaml(self.folder / "hyp.yaml", as_dict(self.hyp))
         labels = np.concatenate([sample.labels for sample in self.samples["train"]])
