@@ -40,6 +40,7 @@ from utils.errors import UserError
 GATES = {"paper": 1.0, "identity": 2.0}  # factor on the sigmoid
 WEIGHTS = ("sum", "mean")
 NEUTRAL_SLOPE = 5e-4  # of w · y over x at a neutral start; activations reach 10, and σ(0.005) is 0.5012
+SMALLEST_MAP = 25  # pixels, for which that holds: with "sum" the weight of a pixel is larger, the fewer there are
 
 
 class PixelNorm(nn.modules.batchnorm._NormBase):
@@ -64,8 +65,13 @@ class PixelNorm(nn.modules.batchnorm._NormBase):
         super().__init__(grid * grid, eps, momentum)
         self.grid = grid
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalise a (B, C, H, W) map; return it and the scales λ, (H, W)."""
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise a (B, C, H, W) map."""
+        slope, offset, _ = self.steps(x)
+        return x * slope + offset
+
+    def steps(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return a, b and the scale λ of each pixel of the map, (H, W), where a · x + b is the normalised map."""
         if self.training:
             scale, shift = self._on_map(torch.stack((self.weight, self.bias)), x)
             variance, mean = torch.var_mean(x.float(), dim=(0, 1), correction=0)  # (H, W)
@@ -73,8 +79,8 @@ class PixelNorm(nn.modules.batchnorm._NormBase):
         else:
             stored = torch.stack((self.weight, self.bias, self.running_mean, self.running_var))
             scale, shift, mean, variance = self._on_map(stored, x)
-        gain = scale * torch.rsqrt(variance + self.eps)
-        return x * gain + (shift - mean * gain), scale
+        slope = scale * torch.rsqrt(variance + self.eps)
+        return slope, shift - mean * slope, scale
 
     def _on_map(self, stored: Tensor, x: Tensor) -> Tensor:
         """Interpolate (n, grid²) values to (n, H, W)."""
@@ -147,7 +153,7 @@ class Channel_Att(Branch):
     def forward(self, x: Tensor) -> Tensor:
         """Gate a (B, C, H, W) map; the shape stays."""
         if self.bn2 is None:
-            return self.gate(x * self.slope + self.offset) * x
+            return self.gate(torch.addcmul(self.offset, x, self.slope)) * x
         weights = self.relative(self.bn2.weight).view(1, -1, 1, 1)
         return self.gate(self.bn2(x) * weights) * x
 
@@ -185,8 +191,9 @@ class Spatial_Att(Branch):
 
     def forward(self, x: Tensor) -> Tensor:
         """Gate a (B, C, H, W) map; the shape stays."""
-        normalised, scale = self.norm(x)
-        return self.gate(normalised * self.relative(scale)) * x
+        slope, offset, scale = self.norm.steps(x)
+        weights = self.relative(scale)  # (H, W)
+        return self.gate(x * (weights * slope) + weights * offset) * x
 
     def sparse_scales(self) -> list[nn.Parameter]:
         """Return λ, (grid²,)."""
@@ -235,12 +242,12 @@ class NAMAttention(nn.Module):
         The scales are made small, so that g(w · y) stays close to g(0) for any input. Only their relation to each other
         makes the weights, so no channel and no pixel loses importance.
         """
-        branches = [branch for branch in (self.Channel_Att, self.Spatial_Att) if branch is not None]
-        for branch in branches:
+        sizes = {self.Channel_Att: self.Channel_Att.channels, self.Spatial_Att: SMALLEST_MAP}
+        present = {branch: size for branch, size in sizes.items() if branch is not None}
+        for branch, size in present.items():
             for scale in branch.sparse_scales():
-                weight = branch.relative(torch.ones_like(scale))[0].item()
-                nn.init.constant_(scale, min(NEUTRAL_SLOPE / weight, 1.0))
-        return math.prod(branch.gain / 2 for branch in branches)
+                nn.init.constant_(scale, NEUTRAL_SLOPE * (size if branch.weights == "sum" else 1))
+        return math.prod(branch.gain / 2 for branch in present)
 
 
 if __name__ == "__main__":

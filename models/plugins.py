@@ -22,7 +22,7 @@ HASH_SHOWN = 12  # characters
 
 
 def load_plugins(files: Iterable[str]) -> None:
-    """Import plug-in files, each once.
+    """Import plug-in files, each content once.
 
     Raises:
         UserError: a file is missing, fails to import, registers no layer or a taken name.
@@ -38,8 +38,8 @@ def load_plugins(files: Iterable[str]) -> None:
 
 
 def _module_name(path: Path) -> str:
-    """Return a name that two files of one stem do not share."""
-    return f"{MODULE_PREFIX}{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    """Return a name by content: a copy of a loaded file is the same plug-in."""
+    return f"{MODULE_PREFIX}{path.stem}_{hash_file(path)[:HASH_SHOWN]}"
 
 
 def _import(path: Path) -> None:
@@ -103,12 +103,13 @@ def hash_file(path: Path) -> str:
     return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
 
 
-def require_plugins(remembered: dict[str, dict[str, str]], source: Path) -> None:
+def require_plugins(remembered: dict[str, dict[str, str]], source: Path, same_version: bool = True) -> None:
     """Check that the plug-in layers of a checkpoint are loaded, from the files it was trained with.
 
     Args:
         remembered: what ``plugins_in`` returned when the checkpoint was written.
         source: the checkpoint, for errors.
+        same_version: False takes any file that has the layer, as a run that only starts from the weights may.
 
     Raises:
         UserError: one is missing, or its file has changed since.
@@ -118,6 +119,8 @@ def require_plugins(remembered: dict[str, dict[str, str]], source: Path) -> None
         copy = f"a copy of it is in the plugins folder of the run that trained '{source.name}'"
         if name not in REGISTRY.layers:
             raise UserError(f"weights '{source}' need layer '{name}' of {file}; pass it as --plugins {file} ({copy})")
+        if not same_version:
+            continue
         path = _plugin_file(name)
         if path is None:
             raise UserError(

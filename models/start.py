@@ -73,7 +73,10 @@ def resume_model(checkpoint: Checkpoint) -> Model:
 
 
 def _build(request: StartRequest, weights: Checkpoint | None, names: dict[int, str]) -> Model:
-    source: str | dict[str, Any] = request.cfg or (weights.yaml if weights else {})
+    source: str | dict[str, Any] = request.cfg
+    if weights and not request.cfg:
+        source = weights.yaml
+        require_plugins(weights.plugins, Path(str(request.weights)), same_version=False)
     if request.insert:
         if isinstance(source, str):
             path = find_file(source, "model YAML")

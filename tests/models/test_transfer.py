@@ -1,7 +1,5 @@
 """Starting from other weights: layers are matched by structure, tensors copied to where they belong, the rest named."""
 
-import logging
-
 import pytest
 import torch
 
@@ -9,6 +7,7 @@ from models.insertion import insert_layers
 from models.transfer import log_transfer, transfer_weights
 from models.yolo import Model
 from utils.checkpoint import Checkpoint
+from utils.log import set_up_logging
 
 INSERTED = (["{}@{}"], ["{0}@{1}", "SE@C3", "SimAM@before-Detect"], ["{0}@{1}", "{0}@2", "ECA@4,9"])
 
@@ -99,14 +98,16 @@ def test_a_shape_in_common_never_carries_weights_to_another_layer():
 
 
 def test_the_first_of_two_equal_layers_is_the_old_one(tiny):
-    config = insert_layers(tiny.yaml, ["Conv(512,3,2)@5"], "tiny")
-    config["head"][1][1:] = [1, "nn.Identity", []]  # one size less to grow
-    config["head"][2] = [-1, 1, "nn.Identity", []]
-    rows = [*tiny.yaml["backbone"], *tiny.yaml["head"]]
-    model = Model(insert_layers(tiny.yaml, ["Conv(128,1,1)@17"], "tiny"))
-    assert rows[18][2] == "Conv"
+    model = Model(insert_layers(tiny.yaml, ["C3(512,False)@13"], "tiny"))
     transfer = transfer_weights(model, tiny)
-    assert transfer.rows[18].origin is None and transfer.rows[19].origin == 18
+    assert tiny.yaml["head"][3] == [-1, 3, "C3", [512, False]]
+    assert [transfer.rows[index].origin for index in (13, 14, 15)] == [13, None, 14]
+
+
+def test_arguments_and_shapes_tell_equal_types_apart(tiny):
+    model = Model(insert_layers(tiny.yaml, ["Conv(128,1,1)@17"], "tiny"))  # before the 3x3 Conv of the file
+    transfer = transfer_weights(model, tiny)
+    assert [transfer.rows[index].origin for index in (17, 18, 19)] == [17, None, 18]
 
 
 def test_anchors_are_taken_only_when_asked_for(tiny):
@@ -169,14 +170,13 @@ def test_a_tensor_the_file_lacks_is_named(tiny, key):
     assert transfer.rows[int(index)].note.endswith("not in the file")
 
 
-def test_the_report_is_a_short_table(tiny, caplog, monkeypatch):
+def test_the_report_is_a_short_table(tiny, capsys):
     model = Model(insert_layers(tiny.yaml, ["NAMAttention@9"], "tiny"), nc=3)
     model.names = {0: "0", 1: "x", 2: "y"}
     transfer = transfer_weights(model, tiny)
-    monkeypatch.setattr(logging.getLogger("yolov5"), "propagate", True)
-    with caplog.at_level(logging.INFO, "yolov5"):
-        log_transfer(transfer, "old.pt")
-    words = [" ".join(line.split()) for line in caplog.messages]
+    set_up_logging()
+    log_transfer(transfer, "old.pt")
+    words = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert words == [
         "Transferred 348 of 353 tensors from old.pt",
         "layer taken from tensors not taken",
