@@ -40,7 +40,7 @@ from utils.errors import UserError
 GATES = {"paper": 1.0, "identity": 2.0}  # factor on the sigmoid
 WEIGHTS = ("sum", "mean")
 NEUTRAL_SLOPE = 5e-4  # of w · y over x at a neutral start; activations reach 10, and σ(0.005) is 0.5012
-SMALLEST_MAP = 25  # pixels, for which that holds: with "sum" the weight of a pixel is larger, the fewer there are
+SMALLEST_MAP = 100  # pixels, for which that holds: with "sum" the weight of a pixel is larger, the fewer there are
 
 
 class PixelNorm(nn.modules.batchnorm._NormBase):
