@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from models.align import TensorRow, align, shape_of, tensor_rows
 from models.parser import as_list
 from models.yolo import Detect, Model
 from utils.checkpoint import Checkpoint
@@ -67,62 +68,6 @@ class Transfer:
         return [row.index for row in self.rows if row.origin is None]
 
 
-@dataclass(frozen=True)
-class _Row:
-    """A row as the alignment sees it."""
-
-    type: str
-    arguments: list[Any]
-    tensors: dict[str, Tensor]  # by key below the layer
-
-    def likeness(self, other: "_Row") -> tuple[int, float]:
-        """Return how well two rows match, for comparison as a pair; (0, 0) when they cannot."""
-        if self.type != other.type:
-            return 0, 0.0
-        keys = self.tensors.keys() | other.tensors.keys()
-        equal = sum(_shape(self.tensors.get(key)) == _shape(other.tensors.get(key)) for key in keys)
-        return 1, (self.arguments == other.arguments) + equal / max(len(keys), 1)
-
-
-def _shape(tensor: Tensor | None) -> tuple[int, ...] | None:
-    return None if tensor is None else tuple(tensor.shape)
-
-
-def _rows_of(config: dict[str, Any], state: dict[str, Tensor]) -> list[_Row]:
-    rows = [_Row(row[2], row[3], {}) for row in [*config["backbone"], *config["head"]]]
-    for key, tensor in state.items():
-        _, index, rest = key.split(".", 2)
-        rows[int(index)].tensors[rest] = tensor
-    return rows
-
-
-def align(old: list[_Row], new: list[_Row]) -> list[int | None]:
-    """Return for each new row the index of its old counterpart: the order-preserving matching of greatest likeness.
-
-    Where an inserted row equals the one before it, the first is taken for the old one.
-    """
-    best = [[(0, 0.0)] * (len(new) + 1) for _ in range(len(old) + 1)]  # of old[i:] and new[j:]
-
-    def matched(i: int, j: int) -> tuple[int, float]:
-        one, rest = old[i].likeness(new[j]), best[i + 1][j + 1]
-        return (one[0] + rest[0], one[1] + rest[1]) if one[0] else (-1, 0.0)
-
-    for i in reversed(range(len(old))):
-        for j in reversed(range(len(new))):
-            best[i][j] = max(matched(i, j), best[i + 1][j], best[i][j + 1])
-    origins: list[int | None] = [None] * len(new)
-    i = j = 0
-    while i < len(old) and j < len(new):
-        if best[i][j] == matched(i, j):
-            origins[j] = i
-            i, j = i + 1, j + 1
-        elif best[i][j] == best[i + 1][j]:
-            i += 1
-        else:
-            j += 1
-    return origins
-
-
 def transfer_weights(model: Model, source: Checkpoint, with_anchors: bool = False) -> Transfer:
     """Copy what ``source`` has for the layers of ``model``.
 
@@ -131,7 +76,7 @@ def transfer_weights(model: Model, source: Checkpoint, with_anchors: bool = Fals
         source: offers them.
         with_anchors: take the anchors too; otherwise they stay the new network's own and are not counted.
     """
-    old, new = _rows_of(source.yaml, source.state), _rows_of(model.yaml, model.state_dict())
+    old, new = tensor_rows(source.yaml, source.state), tensor_rows(model.yaml, model.state_dict())
     if not with_anchors:
         new[-1].tensors.pop("anchors")
     origins = align(old, new)
@@ -149,19 +94,22 @@ def transfer_weights(model: Model, source: Checkpoint, with_anchors: bool = Fals
 
 
 def _take_layer(report: RowTransfer, new: dict[str, Tensor], old: dict[str, Tensor]) -> None:
-    """Copy the tensors of equal name and shape; a layer of which only counters would fit keeps those as well."""
-    fitting = [key for key, tensor in new.items() if key in old and old[key].shape == tensor.shape]
-    if all(new[key].ndim == 0 for key in fitting):
-        fitting = []
-    for key in fitting:
-        new[key].copy_(old[key])
-    report.taken = len(fitting)
-    left = [key for key in new if key not in fitting and not (key in old and new[key].ndim == 0)]
+    """Copy the tensors of equal name and shape, unless these are but the counters of batch norms."""
+    fitting = [key for key, tensor in new.items() if shape_of(old.get(key)) == tensor.shape]
+    if any(new[key].ndim for key in fitting):
+        for key in fitting:
+            new[key].copy_(old[key])
+        report.taken = len(fitting)
+    left = [key for key in new if key not in fitting]
     if left:
-        first = left[0]
-        theirs = "x".join(map(str, old[first].shape)) + " there" if first in old else "not in the file"
-        more = f" (and {len(left) - 1} more)" if len(left) > 1 else ""
-        report.note = f"{first} is {'x'.join(map(str, new[first].shape))} here, {theirs}{more}"
+        first, *others = left
+        theirs = f"{_written(old[first])} there" if first in old else "not in the file"
+        more = f" (and {len(others)} more)" if others else ""
+        report.note = f"{first} is {_written(new[first])} here, {theirs}{more}"
+
+
+def _written(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape))
 
 
 def _matching_levels(origins: list[int | None], old_config: dict[str, Any], model: Model) -> dict[int, int]:
@@ -179,37 +127,42 @@ def _matching_levels(origins: list[int | None], old_config: dict[str, Any], mode
 
 
 def _take_head(
-    report: RowTransfer, new: _Row, old: _Row, levels: dict[int, int], source: Checkpoint, model: Model
+    report: RowTransfer, new: TensorRow, old: TensorRow, levels: dict[int, int], source: Checkpoint, model: Model
 ) -> None:
     """Copy box and objectness rows of every matching level, and the class rows of the names both networks know."""
-    theirs = {name.strip().casefold(): index for index, name in reversed(source.names.items())}
-    classes = {index: theirs.get(name.strip().casefold()) for index, name in model.names.items()}
-    known = {index: origin for index, origin in classes.items() if origin is not None}
-    taken: dict[str, Tensor | None] = {}
+    classes = _classes_in_common(source.names, model.names)
+    merged: dict[str, Tensor | None] = {}
     if "anchors" in new.tensors:
-        fits = _shape(old.tensors.get("anchors")) == _shape(new.tensors["anchors"])
-        taken["anchors"] = old.tensors["anchors"] if fits else None
+        fits = shape_of(old.tensors.get("anchors")) == shape_of(new.tensors["anchors"])
+        merged["anchors"] = old.tensors["anchors"] if fits else None
     for level in range(model.detect.nl):
-        merged = {}
         for kind in ("weight", "bias"):
-            theirs_here = old.tensors.get(f"m.{levels.get(level)}.{kind}")
-            key = f"m.{level}.{kind}"
-            merged[key] = _merge_rows(new.tensors[key], theirs_here, known, (model.detect.na, len(source.names)))
-        whole = all(tensor is not None for tensor in merged.values())
-        taken |= merged if whole else dict.fromkeys(merged)  # a bias means nothing without its weight
-    unfit = [key for key, tensor in taken.items() if tensor is None]
+            key, origin = f"m.{level}.{kind}", old.tensors.get(f"m.{levels.get(level)}.{kind}")
+            merged[key] = _merge_rows(new.tensors[key], origin, classes, (model.detect.na, len(source.names)))
+        if merged[f"m.{level}.weight"] is None:
+            merged[f"m.{level}.bias"] = None  # means nothing without its weight
+    taken = {key: tensor for key, tensor in merged.items() if tensor is not None}
     for key, tensor in taken.items():
-        if tensor is not None:
-            new.tensors[key].copy_(tensor)
-    report.taken = len(taken) - len(unfit)
+        new.tensors[key].copy_(tensor)
+    report.taken = len(taken)
     notes = []
-    if report.taken and len(known) < len(classes):
-        missing = [model.names[index] for index in classes if index not in known]
-        shown = ", ".join(missing[:NAMES_SHOWN]) + (", ..." if len(missing) > NAMES_SHOWN else "")
-        notes.append(f"{len(missing)} of {len(classes)} classes, not among the file's ({shown})")
-    if unfit:
-        notes.append(f"{', '.join(unfit)}: no level there has their shape")
+    if taken and len(classes) < len(model.names):
+        notes.append(_strangers([name for index, name in model.names.items() if index not in classes], model))
+    if len(taken) < len(merged):
+        notes.append(f"{', '.join(key for key in merged if key not in taken)}: nothing there fits")
     report.note = "; ".join(notes)
+
+
+def _classes_in_common(theirs: dict[int, str], ours: dict[int, str]) -> dict[int, int]:
+    """Return their index by ours, for the names that both have; case and outer spaces do not count."""
+    by_name = {name.strip().casefold(): index for index, name in reversed(theirs.items())}
+    found = {index: by_name.get(name.strip().casefold()) for index, name in ours.items()}
+    return {index: origin for index, origin in found.items() if origin is not None}
+
+
+def _strangers(names: list[str], model: Model) -> str:
+    shown = ", ".join(names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")
+    return f"{len(names)} of {len(model.names)} classes, not among the file's ({shown})"
 
 
 def _merge_rows(

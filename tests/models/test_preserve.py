@@ -1,9 +1,12 @@
 """New gates in a pretrained network start without changing what it computes."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
+import val
 from models.common import C3, SPPF, Bottleneck, Conv, DWConv
 from models.insertion import insert_layers
 from models.preserve import entry_convolutions, preserve_function
@@ -165,11 +168,17 @@ def test_training_starts_from_a_preserved_network_unless_told_otherwise(trained,
     assert difference(start_model(StartRequest(**request, preserve=False), trained.names).eval(), trained) > 0.01
 
 
-def test_the_official_network_keeps_its_detections_with_nam():
-    """Scores of yolov5n.pt on a picture; mAP on COCO128 is measured by benchmarks/insertion.py."""
-    weights = shared_path("weights/yolov5n.pt")
-    names = read_checkpoint(weights).names
-    plain = start_model(StartRequest(weights=str(weights)), names).eval()
-    for place in ("9", "23", "before-Detect"):
-        model = start_model(StartRequest(weights=str(weights), insert=[f"NAMAttention@{place}"]), names).eval()
-        assert difference(model, plain) < 0.03
+@pytest.mark.slow
+def test_the_official_network_keeps_its_map_with_nam(tmp_path, monkeypatch):
+    weights, data = str(shared_path("weights/yolov5n.pt")), shared_path("datasets/coco128")
+    monkeypatch.setenv("YOLOV5_DATASETS_DIR", str(data.parent))
+    names = read_checkpoint(Path(weights)).names
+    maps = {}
+    for rule in ("", "NAMAttention@9", "NAMAttention@23", "NAMAttention@before-Detect"):
+        model = start_model(StartRequest(weights=weights, insert=[rule] if rule else []), names)
+        write_checkpoint(tmp_path / "start.pt", as_checkpoint(model))
+        result = val.run(data="coco128.yaml", weights=str(tmp_path / "start.pt"), batch_size=16, project=tmp_path)
+        maps[rule] = result.map50_95
+    plain = maps.pop("")
+    assert plain > 0.36
+    assert all(abs(value - plain) < 0.003 for value in maps.values()), maps
