@@ -18,7 +18,7 @@ def main(options: TrainOptions) -> "Evaluation":
     """Train a new run or go on with an interrupted one, and measure its best weights."""
     import torch
 
-    from models.plugins import load_plugins, save_plugins
+    from models.plugins import load_plugins, save_plugins, saved_plugins
     from models.start import StartRequest, resume_model, start_model
     from utils.data.config import load_dataset_config
     from utils.data.dataset import load_samples
@@ -33,8 +33,8 @@ def main(options: TrainOptions) -> "Evaluation":
     folder, resumed = None, None
     if options.resume:
         folder, resumed = find_resumable(options.resume, Path(options.project))
-        options = make_options(TrainOptions, resumed.options)
-        options.plugins = sorted(map(str, (folder / "plugins").glob("*.py")))  # as they were when the run began
+        plugins = options.plugins or saved_plugins(resumed.plugins, folder / "plugins")
+        options = make_options(TrainOptions, resumed.options | {"plugins": plugins})
         LOGGER.info(f"Going on with {folder} after epoch {resumed.epoch}, with the options it began with")
     LOGGER.info(describe_options("train", options))
     load_plugins(options.plugins)
@@ -52,7 +52,7 @@ def main(options: TrainOptions) -> "Evaluation":
         raise UserError(f"{config.file} has {config.nc} classes now, but the run began with {len(resumed.names)}")
     torch.manual_seed(options.seed)
     request = StartRequest(options.cfg, options.weights, options.insert, not options.no_preserve, hyp.anchors)
-    model = resume_model(resumed) if resumed else start_model(request, config.names)
+    model = resume_model(resumed, folder) if resumed and folder else start_model(request, config.names)
     image_size = fit_size(options.imgsz, model.largest_stride, floor=2 * model.largest_stride)
     samples = {split: load_samples(config, split) for split in ("train", "val")}
     if folder is None:

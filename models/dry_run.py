@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from models.parser import Row
+from models.parser import Row, as_list
+from models.registry import REGISTRY
 from utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,27 +28,32 @@ def measure_strides(model: "Model") -> list[float]:
     device = next(model.parameters()).device
     model.eval()
     model.detect.train()  # raw outputs: decoding needs the strides
-    position: list[Row] = []
+    position: list[tuple[Row, str]] = []
     try:
         with torch.no_grad(), _shapes_checked(model, position):
             raw = model(torch.zeros(1, model.yaml["ch"], SIZE, SIZE, device=device))
     except UserError:
         raise
     except Exception as error:  # as many kinds as there are ways not to fit
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{_name(model, position[-1])}: does not take what it reads ({first})") from error
+        row, read = position[-1]
+        plugin = REGISTRY.find(row.type).plugin
+        where = f" at {plugin.position(error)}" if plugin else ""
+        first = (str(error).splitlines() or [""])[0]
+        raise UserError(
+            f"{_name(model, row)}: cannot run on {read} ({type(error).__name__}{where}: {first})"
+        ) from error
     model.train()
     return [SIZE / output.shape[2] for output in raw]
 
 
 @contextmanager
-def _shapes_checked(model: "Model", position: list[Row]) -> Iterator[None]:
-    """Check the output of every layer but the head, and note in ``position`` which rows have begun."""
+def _shapes_checked(model: "Model", position: list[tuple[Row, str]]) -> Iterator[None]:
+    """Check the output of every layer but the head, and note in ``position`` which rows have begun, on what shapes."""
     handles = []
     for row, module in zip(model.rows, model.model, strict=True):
 
-        def begin(_module: nn.Module, _inputs: Any, row: Row = row) -> None:
-            position.append(row)
+        def begin(_module: nn.Module, inputs: tuple[Any, ...], row: Row = row) -> None:
+            position.append((row, ", ".join(_shape(one) for one in as_list(inputs[0]))))
 
         def check(_module: nn.Module, inputs: tuple[Any, ...], output: Any, row: Row = row) -> None:
             _check_output(_name(model, row), row, inputs[0], output)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from models.parser import as_list, check_config, check_row
-from models.registry import REGISTRY, gates, keeps, projects, stacks
+from models.registry import REGISTRY, detects, gates, joins, keeps, projects, stacks
 from utils.errors import UserError, near_matches
 
 BEFORE_DETECT = "before-Detect"
@@ -99,7 +99,10 @@ def insert_layers(config: dict[str, Any], rules: Sequence[str], source: str) -> 
             before_detect.append(rule)
         for index in _places(rule, rows, source):
             after[index].append(rule)
-    backbone, head = _rewrite(rows, after, before_detect, len(config["backbone"]))
+    try:
+        backbone, head = _rewrite(rows, after, before_detect, len(config["backbone"]))
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
     return copy.deepcopy(config) | {"backbone": backbone, "head": head}
 
 
@@ -137,7 +140,9 @@ def _rewrite(
     for index, (reads, number, name, arguments) in enumerate(rows):
         section = sections[index >= backbone_rows]
         sources = [one if one >= 0 else index + one for one in as_list(reads)]  # old indices, -1 being the image
-        targets = [reads_as[source] if 0 <= source < index else source for source in sources]
+        if any(not -(index == 0) <= source < index for source in sources):
+            raise UserError(f"row {index} {name}: from is {reads}, but only layers 0 to {index - 1} come before it")
+        targets = [reads_as[source] if source >= 0 else source for source in sources]
         if index == len(rows) - 1 and before_detect:
             channels = [declared_channels(rows, source) for source in sources]
             for level, target in enumerate(targets):
@@ -146,7 +151,7 @@ def _rewrite(
                     target, count = count, count + 1
                 targets[level] = target
         style = [
-            target - count if one < 0 and 0 <= source < index else target
+            target - count if one < 0 <= source else target
             for one, source, target in zip(as_list(reads), sources, targets, strict=True)
         ]  # relative where it was relative
         section.append([style if isinstance(reads, list) else style[0], number, name, copy.deepcopy(arguments)])
@@ -174,13 +179,14 @@ def declared_channels(rows: list[Any], index: int) -> int | None:
 def _row_arguments(rule: Rule, channels: int | None) -> list[Any]:
     """Return the arguments column of an inserted row, with the channel count its planner expects."""
     plan = REGISTRY.find(rule.name).plan
-    options = [rule.options] if rule.options else []
+    arguments, options = rule.arguments, [rule.options] if rule.options else []
+    if plan in (joins, detects):
+        raise UserError(f"--insert {rule.text}: {rule.name} reads several layers; write its row in a YAML")
     if plan is gates:
-        return [channels, *rule.arguments, *options] if channels or rule.arguments else options
-    if plan is keeps:
-        return [*rule.arguments, *options]
-    if plan not in (projects, stacks):
-        raise UserError(f"--insert {rule.text}: {rule.name} reads several layers or is no layer to insert")
-    if not rule.arguments and channels is None:
-        raise UserError(f"--insert {rule.text}: say the output channels, as {rule.name}(256)@{rule.place}")
-    return [*(rule.arguments or [channels]), *options]
+        own = arguments[1:] if channels and arguments[:1] == [channels] else arguments  # declared, as YAML rows do
+        return [channels, *own, *options] if channels or own else options
+    if plan in (projects, stacks) and not arguments:
+        if channels is None:
+            raise UserError(f"--insert {rule.text}: say the output channels, as {rule.name}(256)@{rule.place}")
+        arguments = [channels]
+    return [*arguments, *options]

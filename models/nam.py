@@ -39,7 +39,8 @@ from utils.errors import UserError
 
 GATES = {"paper": 1.0, "identity": 2.0}  # factor on the sigmoid
 WEIGHTS = ("sum", "mean")
-NEUTRAL_SLOPE = 5e-4  # of w · y over x at a neutral start; activations reach 10, and σ(0.005) is 0.5012
+START_SLOPE = 5e-4  # of w · y over x, in evaluation, at a neutral start; activations reach 10, and σ(0.005) is 0.5012
+START_RANGE = 0.05  # standard deviation of w · y, in training, at a neutral start
 SMALLEST_MAP = 100  # pixels, for which that holds: with "sum" the weight of a pixel is larger, the fewer there are
 
 
@@ -47,7 +48,8 @@ class PixelNorm(nn.modules.batchnorm._NormBase):
     """Batch norm over the images and channels of each pixel: the paper's "pixel normalization" for maps of any size.
 
     Scale λ, shift β and running statistics live on a reference grid and are interpolated (bilinear) to the map. A map
-    of the grid's size gets exactly ``nn.BatchNorm1d(grid²)`` over its pixels, whose state_dict this layer shares.
+    of the grid's size gets exactly ``nn.BatchNorm1d(grid²)`` over its pixels, whose state_dict this layer shares. A map
+    much smaller than the grid reaches only a part of it, so choose a grid of about the map's size.
 
     Args:
         grid: side of the reference grid, in pixels of the map.
@@ -88,7 +90,8 @@ class PixelNorm(nn.modules.batchnorm._NormBase):
 
     def _update_statistics(self, mean: Tensor, variance: Tensor, count: int) -> None:
         unbiased = variance * (count / max(count - 1, 1))
-        measured = _resize(torch.stack((mean, unbiased))[None], (self.grid, self.grid)).view(2, -1)
+        maps = torch.stack((mean, unbiased))[None]
+        measured = _resize(maps, (self.grid, self.grid), antialias=True).view(2, -1)  # every pixel counts
         self.running_mean.lerp_(measured[0].to(self.running_mean), self.momentum)
         self.running_var.lerp_(measured[1].to(self.running_var), self.momentum)
         self.num_batches_tracked += 1
@@ -98,8 +101,8 @@ class PixelNorm(nn.modules.batchnorm._NormBase):
         return f"grid={self.grid}, eps={self.eps}, momentum={self.momentum}"
 
 
-def _resize(maps: Tensor, size_hw: tuple[int, int] | torch.Size) -> Tensor:
-    return F.interpolate(maps, size=size_hw, mode="bilinear", align_corners=False)
+def _resize(maps: Tensor, size_hw: tuple[int, int] | torch.Size, antialias: bool = False) -> Tensor:
+    return F.interpolate(maps, size=size_hw, mode="bilinear", align_corners=False, antialias=antialias)
 
 
 class Branch(nn.Module):
@@ -122,8 +125,21 @@ class Branch(nn.Module):
     def relative(self, scale: Tensor) -> Tensor:
         """Turn scales into weights, |s| / Σ|s| or |s| / mean|s|; all-zero scales give zeros."""
         size = (scale.detach() if self.detach else scale).abs()
+        size = size.to(torch.promote_types(size.dtype, torch.float32))  # the sum over a large map overflows FP16
         total = size.sum() if self.weights == "sum" else size.mean()
-        return size / total.clamp(min=torch.finfo(size.dtype).tiny)
+        return (size / total.clamp(min=torch.finfo(size.dtype).tiny)).to(scale.dtype)
+
+    def flatten(self, norm: nn.modules.batchnorm._NormBase, count: int) -> None:
+        """Set the scales and running variances of a fresh ``norm`` so that w · y is close to zero.
+
+        Args:
+            norm: of the branch.
+            count: channels, or pixels of the map.
+        """
+        weight = 1 / count if self.weights == "sum" else 1.0
+        scale = min(START_RANGE / weight, 1.0)
+        nn.init.constant_(norm.weight, scale)
+        nn.init.constant_(cast(Tensor, norm.running_var), (weight * scale / START_SLOPE) ** 2)
 
     def gate(self, importance: Tensor) -> Tensor:
         """Return g(importance)."""
@@ -170,6 +186,11 @@ class Channel_Att(Branch):
         self.register_buffer("slope", slope.view(1, -1, 1, 1))
         self.register_buffer("offset", offset.view(1, -1, 1, 1))
 
+    def start_flat(self) -> None:
+        """Make the gate of the untrained branch a constant."""
+        if self.bn2 is not None:
+            self.flatten(self.bn2, self.channels)
+
     def sparse_scales(self) -> list[nn.Parameter]:
         """Return γ."""
         return [self.bn2.weight] if self.bn2 is not None else []
@@ -193,7 +214,12 @@ class Spatial_Att(Branch):
         """Gate a (B, C, H, W) map; the shape stays."""
         slope, offset, scale = self.norm.steps(x)
         weights = self.relative(scale)  # (H, W)
-        return self.gate(x * (weights * slope) + weights * offset) * x
+        slope, offset = (weights * slope).to(x.dtype), (weights * offset).to(x.dtype)
+        return self.gate(x * slope + offset) * x
+
+    def start_flat(self) -> None:
+        """Make the gate of the untrained branch a constant."""
+        self.flatten(self.norm, SMALLEST_MAP)
 
     def sparse_scales(self) -> list[nn.Parameter]:
         """Return λ, (grid²,)."""
@@ -239,15 +265,14 @@ class NAMAttention(nn.Module):
     def start_neutral(self) -> float:
         """Make the untrained layer a constant factor, and return it.
 
-        The scales are made small, so that g(w · y) stays close to g(0) for any input. Only their relation to each other
-        makes the weights, so no channel and no pixel loses importance.
+        In evaluation, large running variances flatten w · y until training has replaced them. In training, w · y has
+        its own variance, of ``START_RANGE``² at most: with weights="mean" the scales are made that small; only their
+        relation to each other makes the weights, so no channel and no pixel loses importance.
         """
-        sizes = {self.Channel_Att: self.Channel_Att.channels, self.Spatial_Att: SMALLEST_MAP}
-        present = {branch: size for branch, size in sizes.items() if branch is not None}
-        for branch, size in present.items():
-            for scale in branch.sparse_scales():
-                nn.init.constant_(scale, NEUTRAL_SLOPE * (size if branch.weights == "sum" else 1))
-        return math.prod(branch.gain / 2 for branch in present)
+        branches = [branch for branch in (self.Channel_Att, self.Spatial_Att) if branch is not None]
+        for branch in branches:
+            branch.start_flat()
+        return math.prod(branch.gain / 2 for branch in branches)
 
 
 if __name__ == "__main__":

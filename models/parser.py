@@ -109,15 +109,16 @@ def parse_model(config: dict[str, Any], source: str) -> tuple[nn.Sequential, lis
         try:
             reads, repeats, name, arguments, options = _read_row(row, words, config["depth_multiple"])
             inputs = [_channels_of(one, channels, config["ch"]) for one in as_list(reads)]
-            build, plan_row = REGISTRY.find(name)
-            plan = _call(plan_row, Site(inputs, repeats, width), *arguments, **options)
-            module = _chain(build, plan)
+            entry = REGISTRY.find(name)
+            plan = _call(entry.plan, Site(inputs, repeats, width), *arguments, **options)
+            module = _chain(entry.build, plan)
         except UserError as error:
-            raise UserError(f"{source}: row {index} {name}: {error}") from error
+            said = str(error).removeprefix(f"{name}: ")  # layers name themselves
+            raise UserError(f"{source}: row {index} {name}: {said}") from error
         parameters = sum(parameter.numel() for parameter in module.parameters())
         for attribute, value in (("i", index), ("f", reads), ("type", name), ("np", parameters)):  # v6.1's names
             setattr(module, attribute, value)
-        is_gate = plan_row is gates
+        is_gate = entry.plan is gates
         rows.append(
             Row(index, reads, repeats, name, list(plan.arguments), plan.options, parameters, plan.out_channels, is_gate)
         )

@@ -5,24 +5,22 @@ here do. A checkpoint never brings code along. It remembers, for each layer that
 and SHA-256, so that a model cannot silently run with another layer of the same name.
 """
 
-import hashlib
+import dataclasses
 import importlib.util
-import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from models.registry import REGISTRY
+from models.registry import REGISTRY, PluginFile
 from utils.errors import UserError
 from utils.files import atomic_write, increment_path
 
-MODULE_PREFIX = "yolov5_plugin_"  # of the names under which plug-in files are imported
 HASH_SHOWN = 12  # characters
 
 
 def load_plugins(files: Iterable[str]) -> None:
-    """Import plug-in files, each content once.
+    """Import plug-in files. What is loaded already is left; a file that has changed since replaces what it was.
 
     Raises:
         UserError: a file is missing, fails to import, registers no layer or a taken name.
@@ -30,77 +28,76 @@ def load_plugins(files: Iterable[str]) -> None:
     for file in files:
         path = Path(file).resolve()
         if not path.is_file():
-            raise UserError(f"--plugins '{file}' does not exist")
+            state = "is a folder" if path.is_dir() else "does not exist"
+            raise UserError(f"--plugins '{file}' {state}; name the Python file of your layer")
         if path.suffix != ".py":
-            raise UserError(f"--plugins '{file}' is not a Python file")
-        if _module_name(path) not in sys.modules:
-            _import(path)
+            raise UserError(f"--plugins '{file}' is not a Python file (*.py)")
+        plugin = PluginFile(path, path.read_bytes())
+        if not any(entry.plugin and entry.plugin.sha256 == plugin.sha256 for entry in REGISTRY.layers.values()):
+            _load(plugin)
 
 
-def _module_name(path: Path) -> str:
-    """Return a name by content: a copy of a loaded file is the same plug-in."""
-    return f"{MODULE_PREFIX}{path.stem}_{hash_file(path)[:HASH_SHOWN]}"
-
-
-def _import(path: Path) -> None:
+def _load(plugin: PluginFile) -> None:
     before = dict(REGISTRY.layers)
-    specification = importlib.util.spec_from_file_location(_module_name(path), path)
-    assert specification and specification.loader  # any .py file has both
-    module = importlib.util.module_from_spec(specification)
-    sys.modules[module.__name__] = module  # dataclasses and pickle look classes up there
+    for name in [name for name, entry in before.items() if entry.plugin and entry.plugin.path == plugin.path]:
+        del REGISTRY.layers[name]  # an earlier version
+    kept = dict(REGISTRY.layers)
     try:
-        specification.loader.exec_module(module)
-        if REGISTRY.layers.keys() == before.keys():
+        _import(plugin)
+        added = {name: entry for name, entry in REGISTRY.layers.items() if kept.get(name) is not entry}
+        if not added:
             raise UserError("registers no layer; put @layer(gates) above the class, see docs/plugins.md")
+        REGISTRY.layers |= {name: dataclasses.replace(entry, plugin=plugin) for name, entry in added.items()}
     except BaseException as error:
         REGISTRY.layers.clear()
         REGISTRY.layers.update(before)
-        del sys.modules[module.__name__]
         if isinstance(error, UserError):
-            raise UserError(f"plug-in {path}: {error}") from error
-        if isinstance(error, Exception):
-            raise UserError(f"plug-in {_position(error, path)}: {type(error).__name__}: {error}") from error
+            raise UserError(f"plug-in {plugin.path}: {error}") from error
+        if isinstance(error, Exception | SystemExit):
+            raise UserError(f"plug-in {plugin.position(error)}: {type(error).__name__}: {error}") from error
         raise
 
 
-def _position(error: Exception, path: Path) -> str:
-    """Return ``file:line`` of the deepest line of the plug-in that led to the error."""
-    line = error.lineno if isinstance(error, SyntaxError) and error.filename == str(path) else None
-    trace = error.__traceback__
-    while trace:
-        if trace.tb_frame.f_code.co_filename == str(path):
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    return f"{path}:{line}" if line else str(path)
+def _import(plugin: PluginFile) -> None:
+    name = f"yolov5_plugin_{plugin.path.stem}_{plugin.sha256[:HASH_SHOWN]}"
+    specification = importlib.util.spec_from_file_location(name, plugin.path)
+    assert specification and specification.loader  # any .py file has both
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[name] = module  # dataclasses and pickle look classes up there
+    try:
+        specification.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+
+
+def _plugins_by_layer(config: dict[str, Any]) -> dict[str, PluginFile]:
+    """Return the plug-in of each layer of a model YAML that comes from one."""
+    entries = {row[2]: REGISTRY.layers.get(row[2]) for row in [*config["backbone"], *config["head"]]}
+    return {name: entry.plugin for name, entry in entries.items() if entry and entry.plugin}
 
 
 def plugins_in(config: dict[str, Any]) -> dict[str, dict[str, str]]:
     """Return ``{layer name: {"file": name, "sha256": hash}}`` of the plug-in layers that a model YAML names."""
-    found = {}
-    for row in [*config["backbone"], *config["head"]]:
-        path = _plugin_file(row[2])
-        if path is not None:
-            found[row[2]] = {"file": path.name, "sha256": hash_file(path)}
-    return found
+    found = _plugins_by_layer(config)
+    return {name: {"file": plugin.path.name, "sha256": plugin.sha256} for name, plugin in found.items()}
 
 
 def save_plugins(config: dict[str, Any], folder: Path) -> None:
-    """Copy the plug-in files that a model YAML needs into ``folder``: a run's checkpoints cannot be used without."""
-    paths = (_plugin_file(row[2]) for row in [*config["backbone"], *config["head"]])
-    for path in sorted({path for path in paths if path is not None}):
-        with atomic_write(increment_path(folder / path.name)) as temporary:
-            shutil.copyfile(path, temporary)
+    """Write the plug-in files that a model YAML needs, as they were loaded, into ``folder``: the run's own copies."""
+    written: set[Path] = set()
+    for plugin in {plugin.sha256: plugin for plugin in _plugins_by_layer(config).values()}.values():
+        path = folder / plugin.path.name
+        path = increment_path(path) if path in written else path  # of an earlier run in the folder nothing is left
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(plugin.content)
+        written.add(path)
 
 
-def _plugin_file(name: str) -> Path | None:
-    entry = REGISTRY.layers.get(name)
-    module = getattr(entry.build, "__module__", "") if entry else ""
-    return Path(str(sys.modules[module].__file__)) if module.startswith(MODULE_PREFIX) else None
-
-
-def hash_file(path: Path) -> str:
-    """Return the SHA-256 of a text file, the same whatever its line ends are."""
-    return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
+def saved_plugins(remembered: dict[str, dict[str, str]], folder: Path) -> list[str]:
+    """Return the copies in ``folder`` that a checkpoint remembers."""
+    wanted = {plugin["sha256"] for plugin in remembered.values()}
+    return [str(path) for path in sorted(folder.glob("*.py")) if PluginFile(path, path.read_bytes()).sha256 in wanted]
 
 
 def require_plugins(remembered: dict[str, dict[str, str]], source: Path, same_version: bool = True) -> None:
@@ -114,23 +111,22 @@ def require_plugins(remembered: dict[str, dict[str, str]], source: Path, same_ve
     Raises:
         UserError: one is missing, or its file has changed since.
     """
-    for name, plugin in remembered.items():
-        file, wanted = plugin["file"], plugin["sha256"]
+    for name, wanted in remembered.items():
+        file = wanted["file"]
         copy = f"a copy of it is in the plugins folder of the run that trained '{source.name}'"
         if name not in REGISTRY.layers:
             raise UserError(f"weights '{source}' need layer '{name}' of {file}; pass it as --plugins {file} ({copy})")
         if not same_version:
             continue
-        path = _plugin_file(name)
-        if path is None:
+        plugin = REGISTRY.layers[name].plugin
+        if plugin is None:
             raise UserError(
                 f"weights '{source}' need layer '{name}' of {file}, but another of that name comes with this project; "
                 f"rename the class in {file} and train again"
             )
-        got = hash_file(path)
-        if got != wanted:
+        if plugin.sha256 != wanted["sha256"]:
             raise UserError(
-                f"weights '{source}' were trained with another version of {file} (SHA-256 {wanted[:HASH_SHOWN]}..., "
-                f"'{path}' has {got[:HASH_SHOWN]}...); pass the one it was trained with ({copy}), "
-                "or train from these weights with the new one"
+                f"weights '{source}' were trained with another version of {file} (SHA-256 "
+                f"{wanted['sha256'][:HASH_SHOWN]}..., '{plugin.path}' has {plugin.sha256[:HASH_SHOWN]}...); "
+                f"pass the one it was trained with ({copy}), or train from these weights with the new one"
             )

@@ -14,6 +14,7 @@ from torch import Tensor, fx, nn
 
 from models.common import Concat
 from models.registry import NeutralStart
+from models.transfer import Transfer
 from models.yolo import Detect, Model
 
 PASSING = (
@@ -27,23 +28,26 @@ PASSING = (
 )  # f(kx) = k f(x)
 
 
-def preserve_function(model: Model, new_rows: list[int]) -> list[str]:
+def preserve_function(model: Model, transfer: Transfer) -> list[str]:
     """Set new gates to their neutral start, and divide their factor out of the layers that read them.
 
     Args:
         model: changed in place.
-        new_rows: indices of rows that got no weights from the pretrained network.
+        transfer: what its rows got from the pretrained network.
 
     Returns:
         One line for each row whose effect could not be taken back, with the reason.
     """
     factors: list[Tensor | None] = []  # per row, what its output channels were multiplied by; None for ones
     problems: list[str] = []
-    for row, module in zip(model.rows, model.model, strict=True):
+    for row, got, module in zip(model.rows, transfer.rows, model.model, strict=True):
+        new = got.origin is None
         name = f"layer {row.index} {row.type}"
         arriving = [factors[source] if source >= 0 else None for source in row.sources]
         factor = None
-        if row.index in new_rows and row.is_gate:
+        if row.is_gate and not new and got.taken < got.total:
+            problems.append(f"{name} got only {got.taken} of its {got.total} tensors")
+        if row.is_gate and new:
             gain = _start_neutral(module)
             if gain is None:
                 problems.append(f"{name} has no neutral start")
@@ -53,7 +57,7 @@ def preserve_function(model: Model, new_rows: list[int]) -> list[str]:
             factor = _joined(arriving, channels)
         elif isinstance(module, PASSING):
             factor = arriving[0]
-        elif row.index not in new_rows and any(one is not None for one in arriving):
+        elif not new and any(one is not None for one in arriving):
             problems += [f"{name} {problem}" for problem in _divide(module, arriving)]
         factors.append(factor)
     return problems

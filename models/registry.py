@@ -5,8 +5,11 @@ The parser holds no list of classes and never evaluates text as code.
 """
 
 import ast
+import hashlib
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from torch import nn
@@ -97,11 +100,34 @@ def detects(site: Site, classes: int, anchors: list[list[float]] | int) -> Plan:
     return Plan([classes, anchors, site.channels], 0)
 
 
-class RegisteredLayer(NamedTuple):
-    """A class that rows may name, and its planner."""
+@dataclass(frozen=True)
+class PluginFile:
+    """A file of layers of the user's own, as it was when it was loaded."""
+
+    path: Path
+    content: bytes
+
+    @property
+    def sha256(self) -> str:
+        """The hash of the text, the same whatever its line ends are."""
+        return hashlib.sha256(self.content.replace(b"\r\n", b"\n")).hexdigest()
+
+    def position(self, error: BaseException) -> str:
+        """Return ``file:line`` of the deepest line of the file that led to ``error``, or just the file."""
+        own = isinstance(error, SyntaxError) and error.filename == str(self.path)
+        lines = [error.lineno] if isinstance(error, SyntaxError) and own else []
+        frames = traceback.extract_tb(error.__traceback__)
+        lines += [frame.lineno for frame in frames if frame.filename == str(self.path)]
+        return f"{self.path}:{lines[-1]}" if lines else str(self.path)
+
+
+@dataclass(frozen=True)
+class RegisteredLayer:
+    """A class that rows may name, and its planner; for a plug-in also the file it comes from."""
 
     build: Callable[..., nn.Module]
     plan: Planner
+    plugin: PluginFile | None = None
 
 
 @dataclass
@@ -118,7 +144,8 @@ class Registry:
         """
         taken = self.layers.get(name)
         if taken and getattr(taken.build, "__module__", "") != getattr(build, "__module__", ""):
-            raise UserError(f"layer name '{name}' is taken by {taken.build.__module__}; rename the new class")
+            owner = taken.plugin.path if taken.plugin else taken.build.__module__
+            raise UserError(f"layer name '{name}' is taken by {owner}; rename the new class")
         self.layers[name] = RegisteredLayer(build, plan)
 
     def find(self, name: str) -> RegisteredLayer:

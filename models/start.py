@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from models.insertion import insert_layers
 from models.plugins import require_plugins
@@ -45,44 +44,38 @@ def start_model(request: StartRequest, names: dict[int, str]) -> Model:
     """
     path = pretrained_weights() if request.weights is None else request.weights
     weights = read_checkpoint(Path(path)) if path else None
-    if not request.cfg and not weights:
+    if weights and not request.cfg:
+        require_plugins(weights.plugins, Path(str(path)), same_version=False)
+        config, source = weights.yaml, f"the YAML in {path}"
+    elif request.cfg:
+        file = find_file(request.cfg, "model YAML")
+        config, source = read_yaml(file), file.name
+    else:
         raise UserError(
             "nothing to train: name a model with --cfg models/yolov5-NAM.yaml, or a checkpoint with --weights"
         )
-    model = _build(request, weights, names)
+    if request.insert:
+        config = insert_layers(config, request.insert, source)
+        source = f"{source} with {' '.join(request.insert)}"
+    model = Model(config, nc=len(names), anchors=request.anchors, source=source)
+    model.names = names
     describe_model(model)
-    if weights is None:
+    if weights:
+        with_anchors = not request.cfg and request.anchors is None  # v6.1: a --cfg or hyp file brings its own
+        transfer = transfer_weights(model, weights, with_anchors)
+        log_transfer(transfer, str(path))
+        if request.preserve and transfer.taken:
+            for problem in preserve_function(model, transfer):
+                LOGGER.warning(f"WARNING: {problem}, so the network starts out changed")
+    else:
         LOGGER.info(f"Training from scratch; to start from pretrained weights put {PRETRAINED} here or use --weights")
-        return model
-    with_anchors = not request.cfg and request.anchors is None  # v6.1: a --cfg or hyp file brings anchors of its own
-    transfer = transfer_weights(model, weights, with_anchors)
-    log_transfer(transfer, str(path))
-    if request.preserve:
-        for problem in preserve_function(model, transfer.new_rows):
-            LOGGER.warning(f"WARNING: {problem}, so the network starts out changed")
     return model
 
 
-def resume_model(checkpoint: Checkpoint) -> Model:
-    """Rebuild the network of an interrupted run, without weights."""
-    require_plugins(checkpoint.plugins, Path("last.pt"))
+def resume_model(checkpoint: Checkpoint, folder: Path) -> Model:
+    """Rebuild the network of the interrupted run in ``folder``, without weights."""
+    require_plugins(checkpoint.plugins, folder / "weights/last.pt")
     model = Model(checkpoint.yaml)
     model.names = checkpoint.names
     describe_model(model)
-    return model
-
-
-def _build(request: StartRequest, weights: Checkpoint | None, names: dict[int, str]) -> Model:
-    source: str | dict[str, Any] = request.cfg
-    if weights and not request.cfg:
-        source = weights.yaml
-        require_plugins(weights.plugins, Path(str(request.weights)), same_version=False)
-    if request.insert:
-        if isinstance(source, str):
-            path = find_file(source, "model YAML")
-            source = insert_layers(read_yaml(path), request.insert, path.name)
-        else:
-            source = insert_layers(source, request.insert, "the weights' model YAML")
-    model = Model(source, nc=len(names), anchors=request.anchors)
-    model.names = names
     return model

@@ -62,11 +62,6 @@ class Transfer:
         """Number of tensors of the new network."""
         return sum(row.total for row in self.rows)
 
-    @property
-    def new_rows(self) -> list[int]:
-        """Indices of rows without a counterpart."""
-        return [row.index for row in self.rows if row.origin is None]
-
 
 def transfer_weights(model: Model, source: Checkpoint, with_anchors: bool = False) -> Transfer:
     """Copy what ``source`` has for the layers of ``model``.
@@ -94,8 +89,12 @@ def transfer_weights(model: Model, source: Checkpoint, with_anchors: bool = Fals
 
 
 def _take_layer(report: RowTransfer, new: dict[str, Tensor], old: dict[str, Tensor]) -> None:
-    """Copy the tensors of equal name and shape, unless these are but the counters of batch norms."""
-    fitting = [key for key, tensor in new.items() if shape_of(old.get(key)) == tensor.shape]
+    """Copy the tensors of equal name and shape.
+
+    A norm is of no use without the convolution it was trained with, nor are counters on their own.
+    """
+    same_shape = {key for key, tensor in new.items() if shape_of(old.get(key)) == tensor.shape}
+    fitting = [key for key in new if key in same_shape and _convolution_of(key, new) in {None, *same_shape}]
     if any(new[key].ndim for key in fitting):
         for key in fitting:
             new[key].copy_(old[key])
@@ -106,6 +105,13 @@ def _take_layer(report: RowTransfer, new: dict[str, Tensor], old: dict[str, Tens
         theirs = f"{_written(old[first])} there" if first in old else "not in the file"
         more = f" (and {len(others)} more)" if others else ""
         report.note = f"{first} is {_written(new[first])} here, {theirs}{more}"
+
+
+def _convolution_of(key: str, tensors: dict[str, Tensor]) -> str | None:
+    """Return the key of the convolution whose output the norm ``key`` belongs to normalises, in a Conv."""
+    prefix, norm, _ = key.rpartition("bn.")
+    convolution = f"{prefix}conv.weight"
+    return convolution if norm and convolution in tensors else None
 
 
 def _written(tensor: Tensor) -> str:
@@ -121,8 +127,9 @@ def _matching_levels(origins: list[int | None], old_config: dict[str, Any], mode
             source = model.rows[source].sources[0]  # look through what was inserted
         if origins[source] in old_sources:
             levels[level] = old_sources.index(origins[source])
-    if len(model.rows[-1].sources) == len(old_sources):  # nothing to choose, even where a layer below was replaced
-        return {level: levels.get(level, level) for level in range(len(old_sources))}
+    if len(model.rows[-1].sources) == len(old_sources):  # a replaced layer below does not change the level's meaning
+        free = set(range(len(old_sources))) - set(levels.values())
+        levels = {level: level for level in free} | levels
     return levels
 
 

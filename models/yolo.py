@@ -112,6 +112,7 @@ class Model(nn.Module):
         ch: input channels, unless the YAML says.
         nc: number of classes; overrides the YAML.
         anchors: anchors per level, as a number; overrides the YAML.
+        source: what errors call a mapping.
 
     Attributes:
         model: the layers in a row. yaml: the mapping in force. names: class names by index.
@@ -128,10 +129,11 @@ class Model(nn.Module):
         ch: int = 3,
         nc: int | None = None,
         anchors: float | None = None,
+        source: str = "model YAML",
     ) -> None:
         super().__init__()
         if isinstance(cfg, dict):
-            self.yaml_file = "model YAML"
+            self.yaml_file = source
             self.yaml = copy.deepcopy(cfg)
         else:
             path = find_file(str(cfg), "model YAML")

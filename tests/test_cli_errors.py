@@ -303,15 +303,15 @@ CONV = [-1, 1, "Conv", [64, 6, 2, 2]]
         ({"head": [[-1, 1, "Conv", [64]]]}, "the last row is Conv, expected Detect"),
         (
             {"head": [[[0, 4], 1, "Concat", [1]], [[-1], 1, "Detect", ["nc", [[10, 13]]]]]},
-            "row 10 Concat: does not take",
+            "row 10 Concat: cannot run on 1x",
         ),
         (
             {"head": [[[4], 1, "Concat", ["x"]], [[-1], 1, "Detect", ["nc", [[10, 13]]]]]},
-            "row 10 Concat: does not take",
+            "row 10 Concat: cannot run on 1x",
         ),
         ({"head": [[[9], 1, "Detect", ["nc"]]]}, "row 10 Detect: does not accept arguments"),
         ({"head": [[[9], 1, "Detect", ["ten", [[10, 13]]]]]}, "row 10 Detect: does not accept arguments"),
-        ({"head": [[9, 1, "Detect", ["nc", [[10, 13]]]]]}, "row 10 Detect: does not take what it reads"),
+        ({"head": [[9, 1, "Detect", ["nc", [[10, 13]]]]]}, "row 10 Detect: cannot run on"),
         ({"neck": []}, "unknown key 'neck'"),
         ({"backbonee": []}, "unknown key 'backbonee'; did you mean 'backbone'"),
     ],

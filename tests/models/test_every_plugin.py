@@ -30,7 +30,7 @@ TRACED, *OTHERS = [(2, 7, 9), (3, 10, 5), (1, 20, 33)]  # a graph made with the 
 
 def plugins() -> list:
     """Return one parameter set, (name, options), for each plug-in and variant."""
-    names = [name for name, (build, plan) in REGISTRY.layers.items() if plan is gates and not _is_torchs(build)]
+    names = [name for name, entry in REGISTRY.layers.items() if entry.plan is gates and not _is_torchs(entry.build)]
     cases = [(name, options) for name in sorted(names) for options in VARIANTS.get(name, [{}])]
     return [pytest.param(*case, id="-".join([case[0], *map(str, case[1].values())])) for case in cases]
 

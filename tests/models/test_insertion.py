@@ -72,6 +72,7 @@ def test_several_rules_count_in_the_indices_of_the_base():
         ("NAMAttention(gate=identity, grid=9)@9", [-1, 1, "NAMAttention", [1024, {"gate": "identity", "grid": 9}]]),
         ("ConstantGate(0.25)@9", [-1, 1, "ConstantGate", [1024, 0.25]]),
         ("ConstantGate(0.25)@12", [-1, 1, "ConstantGate", [None, 0.25]]),  # after a Concat no YAML row says a number
+        ("SE(1024)@9", [-1, 1, "SE", [1024]]),  # the declared channels, as in a YAML row
         ("NAMAttention@12", [-1, 1, "NAMAttention", []]),
         ("NAMAttention@11", [-1, 1, "NAMAttention", [512]]),  # Upsample passes on what the layer before it declares
         ("nn.Dropout2d(0.1)@9", [-1, 1, "nn.Dropout2d", [0.1]]),
@@ -145,6 +146,12 @@ def test_a_wrong_rule_is_one_line_that_names_it(rule, words):
 def test_a_malformed_row_of_the_base_is_named():
     with pytest.raises(UserError, match=r"broken\.yaml: row 1: .*not a row"):
         insert_layers(YOLOV5S | {"backbone": [[-1, 1, "Conv", [64]], "Conv"]}, ["SE@0"], "broken.yaml")
+
+
+def test_a_base_that_reads_ahead_is_not_made_to_fit():
+    base = YOLOV5S | {"backbone": [[-1, 1, "Conv", [64, 3, 2]], [2, 1, "Conv", [64]], [-1, 1, "Conv", [64]]]}
+    with pytest.raises(UserError, match=r"ahead\.yaml: row 1 Conv: from is 2, but only layers 0 to 0 come before it"):
+        insert_layers(base, ["Identity@0,1"], "ahead.yaml")
 
 
 def test_the_base_is_not_changed():

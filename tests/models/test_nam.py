@@ -128,6 +128,24 @@ def test_statistics_of_a_larger_map_reach_the_grid_and_come_back():
     assert (trained - evaluated).abs().mean() < 0.15  # a smooth mean survives the grid
 
 
+def test_statistics_of_a_larger_map_are_of_all_its_pixels():
+    norm = PixelNorm(20, momentum=1.0)
+    x = torch.zeros(2, 4, 160, 160)
+    x[..., ::8, :] = 100  # rows that sampling four of 64 pixels would miss or take for all
+    norm(x)
+    assert norm.running_mean.mean() == pytest.approx(12.5, rel=0.02)
+
+
+@pytest.mark.parametrize("weights", ["sum", "mean"])
+def test_half_precision_on_a_large_map(weights):
+    layer = NAMAttention(8, no_spatial=False, weights=weights).eval()
+    x = torch.randn(1, 8, 320, 320)
+    with torch.no_grad():
+        expected, got = layer(x), layer.half()(x.half())
+    assert got.dtype == torch.float16
+    assert (got.float() - expected).abs().max() < 0.02
+
+
 @pytest.mark.parametrize("no_spatial", [True, False])
 def test_gradient_through_the_weights_only_when_wanted(no_spatial):
     x = torch.randn(2, 8, 5, 5)

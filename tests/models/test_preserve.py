@@ -44,7 +44,7 @@ def as_checkpoint(model: Model) -> Checkpoint:
 def with_inserted(trained: Model, *rules: str, preserve: bool = True) -> tuple[Model, list[str]]:
     model = Model(insert_layers(trained.yaml, rules, "tiny"))
     transfer = transfer_weights(model, as_checkpoint(trained), with_anchors=True)
-    problems = preserve_function(model, transfer.new_rows) if preserve else []
+    problems = preserve_function(model, transfer) if preserve else []
     return model.eval(), problems
 
 
@@ -93,6 +93,32 @@ def test_a_gate_that_learns_is_not_stuck_at_its_start(trained):
 def test_a_gate_without_a_neutral_start_is_named(trained):
     _, problems = with_inserted(trained, "SimAM@9")
     assert problems == ["layer 10 SimAM has no neutral start"]
+
+
+def test_a_trained_gate_that_gets_a_new_branch_is_named(trained):
+    with_channel, _ = with_inserted(trained, "NAMAttention@9")
+    model = Model(insert_layers(trained.yaml, ["NAMAttention(no_spatial=False)@9"], "tiny"))
+    transfer = transfer_weights(model, as_checkpoint(with_channel))
+    assert preserve_function(model, transfer) == ["layer 10 NAMAttention got only 5 of its 10 tensors"]
+
+
+def test_a_network_that_got_nothing_is_left_as_it_starts(trained, tmp_path):
+    """Weights of another width: there is nothing to preserve."""
+    write_checkpoint(tmp_path / "old.pt", as_checkpoint(trained))
+    torch.manual_seed(5)
+    fresh = Model("yolov5-NAM.yaml", nc=2)
+    torch.manual_seed(5)
+    started = start_model(StartRequest(cfg="yolov5-NAM.yaml", weights=str(tmp_path / "old.pt")), {0: "x", 1: "y"})
+    assert all(torch.equal(tensor, started.state_dict()[key]) for key, tensor in fresh.state_dict().items())
+
+
+@pytest.mark.parametrize("rule", ["NAMAttention@9", "NAMAttention(weights=mean,no_spatial=False)@9", "NAMAttention@0"])
+def test_nam_starts_with_no_scale_near_zero(trained, rule):
+    model, _ = with_inserted(trained, rule)
+    scales = [
+        scale for module in model.modules() if hasattr(module, "sparse_scales") for scale in module.sparse_scales()
+    ]
+    assert scales and all((scale >= 0.05).all() for scale in scales)
 
 
 def test_a_residual_reader_is_named_and_left_as_it_is(tiny_config):

@@ -54,7 +54,9 @@ def test_every_tensor_is_kept_wherever_a_layer_is_inserted(tiny, layer, position
     model = Model(insert_layers(tiny.yaml, rules, "tiny"))
     transfer = transfer_weights(model, tiny, with_anchors=True)
     assert transfer.taken == len(tiny.state) == 349
-    assert transfer.new_rows == [row.index for row in model.rows if row.is_gate]
+    assert [row.index for row in transfer.rows if row.origin is None] == [
+        row.index for row in model.rows if row.is_gate
+    ]
     assert not transfer.unused
     assert_all_in_place(model, tiny)
 
@@ -81,7 +83,7 @@ def test_a_replaced_layer_takes_nothing_from_the_one_before(tiny):
     model = Model(config)
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     transfer = transfer_weights(model, tiny)
-    assert transfer.new_rows == [6] and transfer.unused == ["6 C3"]
+    assert transfer.rows[6].origin is None and transfer.unused == ["6 C3"]
     state = model.state_dict()
     assert all(torch.equal(state[key], before[key]) for key in state if key.startswith("model.6."))
     assert torch.equal(state["model.7.conv.weight"], tiny.state["model.7.conv.weight"])
@@ -146,28 +148,65 @@ def test_equal_numbers_of_other_classes_are_no_reason_to_copy(tiny_config):
 
 
 def test_levels_of_another_head_are_matched_by_what_they_read():
-    source, model = checkpoint_of("yolov5n.yaml"), Model("yolov5-p2.yaml")
-    model = Model(model.yaml | {"width_multiple": 0.25, "depth_multiple": 0.33, "anchors": 3})
+    """yolov5-p2 has a finer level before the three of yolov5n."""
+    source = checkpoint_of("yolov5n.yaml")
+    config = Model("yolov5-p2.yaml").yaml | {"width_multiple": 0.25, "depth_multiple": 0.33, "anchors": 3}
+    model = Model(config)
+    before = {key: tensor.clone() for key, tensor in model.detect.state_dict().items()}
     transfer = transfer_weights(model, source)
-    head = transfer.rows[-1]
-    assert head.type == "Detect" and head.taken % 2 == 0 and "m.0.weight" in head.note
+    assert len(model.rows[-1].sources) == 4
+    copied = {
+        level: [
+            old for old in range(3) if torch.equal(model.detect.m[level].bias, source.state[f"model.24.m.{old}.bias"])
+        ]
+        for level in range(4)
+    }
+    assert copied[0] == [] and torch.equal(model.detect.m[0].weight, before["m.0.weight"])
+    assert transfer.rows[-1].taken == 2 * sum(map(len, copied.values()))
+    for level, found in copied.items():
+        new = transfer.rows[model.rows[-1].sources[level]]
+        assert found in ([], [[17, 20, 23].index(new.origin)] if new.origin in (17, 20, 23) else [])
 
 
-def test_input_channels_that_differ_cost_one_tensor(tiny):
+def test_no_level_is_copied_twice():
+    """P3 dropped and P6 added: as many levels as before, but the last has no counterpart."""
+    source = checkpoint_of("yolov5n.yaml")
+    config = insert_layers(source.yaml, ["Conv(1024,3,2)@23"], "n")
+    config["head"][-1][0] = [20, 23, 24]
+    model = Model(config)
+    before = model.detect.m[2].weight.detach().clone()
+    transfer = transfer_weights(model, source)
+    assert torch.equal(model.detect.m[0].bias, source.state["model.24.m.1.bias"])
+    assert torch.equal(model.detect.m[1].bias, source.state["model.24.m.2.bias"])
+    assert torch.equal(model.detect.m[2].weight, before)
+    assert transfer.rows[-1].note == "m.2.weight, m.2.bias: nothing there fits"
+
+
+def test_a_norm_stays_with_its_convolution(tiny):
+    config = insert_layers(tiny.yaml, [], "tiny")
+    assert config["head"][4] == [-1, 1, "Conv", [256, 1, 1]]
+    config["head"][4] = [-1, 1, "Conv", [256, 3, 1]]  # a fresh 3x3 has no use for the statistics of a 1x1
+    model = Model(config)
+    transfer = transfer_weights(model, tiny)
+    assert (transfer.rows[14].origin, transfer.rows[14].taken) == (14, 0)
+    assert (model.model[14].bn.running_mean == 0).all()
+
+
+def test_input_channels_that_differ_cost_one_layer(tiny):
     model = Model(tiny.yaml | {"ch": 4})
     transfer = transfer_weights(model, tiny)
-    assert transfer.taken == transfer.total - 1
-    assert transfer.rows[0].note == "conv.weight is 8x4x6x6 here, 8x3x6x6 there"
+    assert transfer.taken == transfer.total - 6
+    assert transfer.rows[0].note == "conv.weight is 8x4x6x6 here, 8x3x6x6 there (and 5 more)"
 
 
 @pytest.mark.parametrize("key", ["model.0.conv.weight", "model.20.cv1.bn.bias"])
 def test_a_tensor_the_file_lacks_is_named(tiny, key):
     state = {name: tensor for name, tensor in tiny.state.items() if name != key}
     transfer = transfer_weights(Model(tiny.yaml), Checkpoint(state, tiny.yaml, tiny.names, tiny.stride))
-    assert transfer.taken == transfer.total - 1
+    assert transfer.taken == transfer.total - (6 if key.endswith("conv.weight") else 1)
     _, index, rest = key.split(".", 2)
     assert transfer.rows[int(index)].note.startswith(f"{rest} is ")
-    assert transfer.rows[int(index)].note.endswith("not in the file")
+    assert "not in the file" in transfer.rows[int(index)].note
 
 
 def test_the_report_is_a_short_table(tiny, capsys):

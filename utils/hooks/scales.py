@@ -41,11 +41,11 @@ class ScaleFigures(Hook):
         return self.folder / "nam_start.npz"
 
     def _values(self) -> dict[str, np.ndarray]:
-        return {name: scale.detach().cpu().numpy() for name, scale in self.scales.items()}
+        return {name: scale.detach().cpu().numpy().ravel() for name, scale in self.scales.items()}
 
     def share_below(self) -> float:
         """Return the share of scales that are switched off, 0 to 1."""
-        return float((torch.cat(list(self.scales.values())).abs() < SMALL).float().mean())
+        return float((torch.cat([scale.flatten() for scale in self.scales.values()]).abs() < SMALL).float().mean())
 
     def epoch_end(self, report: EpochReport) -> None:
         """Print the share."""
