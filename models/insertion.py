@@ -21,6 +21,7 @@ from models.registry import REGISTRY, detects, gates, joins, keeps, projects, st
 from utils.errors import UserError, near_matches
 
 BEFORE_DETECT = "before-Detect"
+YAML_CONSTANTS = {"true": True, "false": False, "null": None}
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,12 @@ def parse_rule(text: str) -> Rule:
 
 
 def _value(node: ast.expr) -> Any:
-    """Return what an argument means; a bare word, which the shell leaves of a quoted one, is a string."""
+    """Return what an argument means; a bare word, which the shell leaves of a quoted one, is a string.
+
+    The constants may be written as in Python or as in YAML.
+    """
+    if isinstance(node, ast.Name) and node.id in YAML_CONSTANTS:
+        return YAML_CONSTANTS[node.id]
     if isinstance(node, ast.Name | ast.Attribute | ast.Call):
         return ast.unparse(node)
     return ast.literal_eval(node)

@@ -75,12 +75,12 @@ class PixelNorm(nn.modules.batchnorm._NormBase):
     def steps(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return a, b and the scale λ of each pixel of the map, (H, W), where a · x + b is the normalised map."""
         if self.training:
-            scale, shift = self._on_map(torch.stack((self.weight, self.bias)), x)
+            scale, shift = self._on_map(torch.stack((self.weight, self.bias)), x).unbind()
             variance, mean = torch.var_mean(x.float(), dim=(0, 1), correction=0)  # (H, W)
             self._update_statistics(mean.detach(), variance.detach(), x.shape[0] * x.shape[1])
         else:
             stored = torch.stack((self.weight, self.bias, self.running_mean, self.running_var))
-            scale, shift, mean, variance = self._on_map(stored, x)
+            scale, shift, mean, variance = self._on_map(stored, x).unbind()
         slope = scale * torch.rsqrt(variance + self.eps)
         return slope, shift - mean * slope, scale
 
@@ -116,6 +116,8 @@ class Branch(nn.Module):
         super().__init__()
         if gate not in GATES:
             raise UserError(f"NAMAttention: gate is {gate!r}, expected one of {', '.join(GATES)}")
+        if not isinstance(detach, bool):
+            raise UserError(f"NAMAttention: detach is {detach!r}, expected True or False")
         if weights not in WEIGHTS:
             raise UserError(f"NAMAttention: weights is {weights!r}, expected one of {', '.join(WEIGHTS)}")
         self.gain = GATES[gate]
@@ -254,6 +256,8 @@ class NAMAttention(nn.Module):
         super().__init__()
         if out_channels not in (None, channels):
             raise UserError(f"NAMAttention keeps its {channels} channels, it cannot give {out_channels}")
+        if not isinstance(no_spatial, bool):
+            raise UserError(f"NAMAttention: no_spatial is {no_spatial!r}, expected True or False")
         self.Channel_Att = Channel_Att(channels, gate=gate, weights=weights, detach=detach)
         self.Spatial_Att = None if no_spatial else Spatial_Att(grid, gate, weights, detach)
 

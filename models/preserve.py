@@ -57,7 +57,9 @@ def preserve_function(model: Model, transfer: Transfer) -> list[str]:
             factor = _joined(arriving, channels)
         elif isinstance(module, PASSING):
             factor = arriving[0]
-        elif not new and any(one is not None for one in arriving):
+        elif new and any(one is not None for one in arriving):
+            problems.append(f"{name} is new and reads a new gate")
+        elif any(one is not None for one in arriving):
             problems += [f"{name} {problem}" for problem in _divide(module, arriving)]
         factors.append(factor)
     return problems

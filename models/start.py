@@ -66,7 +66,7 @@ def start_model(request: StartRequest, names: dict[int, str]) -> Model:
         log_transfer(transfer, str(path))
         if request.preserve and transfer.taken:
             for problem in preserve_function(model, transfer):
-                LOGGER.warning(f"WARNING: {problem}, so the network starts out changed")
+                LOGGER.warning(f"WARNING: {problem}, so the network may start out changed")
     else:
         LOGGER.info(f"Training from scratch; to start from pretrained weights put {PRETRAINED} here or use --weights")
     return model

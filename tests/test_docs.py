@@ -61,7 +61,7 @@ def test_the_plugin_page_in_its_own_words(plugin, tiny_weights, tiny_dataset, tm
         project = [] if words[0] in ("-m", "export.py") else ["--project", tmp_path]
         output = run(*words, *smaller.get(str(words[0]), []), *project)
         if "before-Detect" not in line and words[0] == "train.py":
-            assert "24 RowGate" in output and "starts out changed" not in output
+            assert "24 RowGate" in output and "start out changed" not in output
             assert "[-1, 1, RowGate, [1024]]" in (tmp_path / "exp/model.yaml").read_text()
     assert (tmp_path / "exp/plugins/my_attention.py").read_text() == plugin.read_text()
     assert list((tmp_path / "seen").rglob("*RowGate_gate.png"))

@@ -161,6 +161,7 @@ def test_the_base_is_not_changed():
 
 
 def test_a_bare_word_is_a_string():
+    assert parse_rule("NAMAttention(no_spatial=false)@9").options == {"no_spatial": False}
     assert parse_rule("NAMAttention(gate=identity,detach=False)@9").options == {"gate": "identity", "detach": False}
 
 

@@ -185,6 +185,8 @@ def test_zero_and_equal_scales(scale):
         ({"gate": "soft"}, "gate is 'soft', expected one of paper, identity"),
         ({"weights": "max"}, "weights is 'max', expected one of sum, mean"),
         ({"no_spatial": False, "grid": 0}, "grid is 0"),
+        ({"no_spatial": "no"}, "no_spatial is 'no', expected True or False"),
+        ({"detach": 1}, "detach is 1, expected True or False"),
     ],
 )
 def test_wrong_options_are_named(options, words):

@@ -81,6 +81,7 @@ def test_two_files_of_one_name_are_two_plugins(file, tmp_path):
         ("import nothere", "user_gate.py:1: ModuleNotFoundError: No module named 'nothere'"),
         ("\n\nclass Broken(:", "user_gate.py:3: SyntaxError"),
         ("def f():\n    return 1 / 0\nf()", "user_gate.py:2: ZeroDivisionError"),
+        ("import sys\nsys.exit(0)", "user_gate.py:2: SystemExit"),
         ("x = 1", "registers no layer; put @layer"),
         (GOOD.replace("UserGate", "Conv"), "layer name 'Conv' is taken by models.common; rename the new class"),
         (GOOD.replace("UserGate", "NAMAttention"), "layer name 'NAMAttention' is taken by models.nam"),

@@ -121,6 +121,11 @@ def test_nam_starts_with_no_scale_near_zero(trained, rule):
     assert scales and all((scale >= 0.05).all() for scale in scales)
 
 
+def test_a_factor_that_a_new_layer_swallows_is_named(trained):
+    _, problems = with_inserted(trained, "SE@4", "nn.SiLU@4")
+    assert problems == ["layer 6 nn.SiLU is new and reads a new gate"]
+
+
 def test_a_residual_reader_is_named_and_left_as_it_is(tiny_config):
     base = tiny_config | {
         "backbone": [[-1, 1, "Conv", [64, 3, 2]], [-1, 1, "Bottleneck", [64]], [-1, 1, "Conv", [64, 3, 2]]],

@@ -91,7 +91,7 @@ def fit_letterbox(
     """
     ratio = min(frame_hw[0] / size_hw[0], frame_hw[1] / size_hw[1])
     ratio = ratio if scale_up else min(ratio, 1.0)
-    resized_hw = (round(size_hw[0] * ratio), round(size_hw[1] * ratio))
+    resized_hw = (max(round(size_hw[0] * ratio), 1), max(round(size_hw[1] * ratio), 1))
     pad_x, pad_y = frame_hw[1] - resized_hw[1], frame_hw[0] - resized_hw[0]
     if stride:
         pad_x, pad_y = pad_x % stride, pad_y % stride

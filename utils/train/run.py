@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +88,7 @@ class Run:
         try:
             fit(state, loader, criterion, schedule, validator, writer, hooks)
         except KeyboardInterrupt:
-            LOGGER.info(f"\nInterrupted; go on with: python train.py --resume {self.folder}")
+            LOGGER.info(f"\nInterrupted; go on with: python train.py --resume {shlex.quote(str(self.folder))}")
             raise
         writer.finish()
         for hook in hooks:
