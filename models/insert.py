@@ -35,7 +35,7 @@ def main(options: InsertOptions) -> Path:
     load_plugins(options.plugins)
     base, output = find_file(options.base, "model YAML"), Path(options.output)
     config = insert_layers(read_yaml(base), options.insert, base.name)
-    describe_model(Model(config))
+    describe_model(Model(config, source=f"{base.name} with {' '.join(options.insert)}"))
     write_yaml(output, config)
     LOGGER.info(f"{output} is {base.name} with {' '.join(options.insert) or 'nothing'} inserted")
     return output

@@ -16,6 +16,7 @@ from models.common import Concat
 from models.registry import NeutralStart
 from models.transfer import Transfer
 from models.yolo import Detect, Model
+from utils.errors import UserError
 
 PASSING = (
     nn.Upsample,
@@ -37,6 +38,9 @@ def preserve_function(model: Model, transfer: Transfer) -> list[str]:
 
     Returns:
         One line for each row whose effect could not be taken back, with the reason.
+
+    Raises:
+        UserError: a plug-in's ``start_neutral`` returned no positive number.
     """
     factors: list[Tensor | None] = []  # per row, what its output channels were multiplied by; None for ones
     problems: list[str] = []
@@ -48,7 +52,7 @@ def preserve_function(model: Model, transfer: Transfer) -> list[str]:
         if row.is_gate and not new and got.taken < got.total:
             problems.append(f"{name} got only {got.taken} of its {got.total} tensors")
         if row.is_gate and new:
-            gain = _start_neutral(module)
+            gain = _start_neutral(name, module)
             if gain is None:
                 problems.append(f"{name} has no neutral start")
             factor = _times(arriving[0], gain or 1.0, row.out_channels)
@@ -65,10 +69,13 @@ def preserve_function(model: Model, transfer: Transfer) -> list[str]:
     return problems
 
 
-def _start_neutral(module: nn.Module) -> float | None:
+def _start_neutral(name: str, module: nn.Module) -> float | None:
     parts = list(module) if isinstance(module, nn.Sequential) else [module]  # a row with a number above 1 is a chain
     gates = [part for part in parts if isinstance(part, NeutralStart)]
-    return math.prod(gate.start_neutral() for gate in gates) if len(gates) == len(parts) else None
+    gains = [gate.start_neutral() for gate in gates]
+    if not all(isinstance(gain, int | float) and 0 < gain < math.inf for gain in gains):
+        raise UserError(f"{name}: start_neutral() returned {gains[0]!r}, expected a number above 0")
+    return math.prod(gains) if len(gates) == len(parts) else None
 
 
 def _times(factor: Tensor | None, gain: float, channels: int) -> Tensor | None:

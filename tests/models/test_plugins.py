@@ -146,6 +146,7 @@ def test_a_file_that_is_none_is_named(tmp_path, name, words):
     [
         (HALVES, "row 10 HalvingGate: changes the shape, 1x128x8x8 in and 1x128x4x4 out; .* must keep it"),
         (WIDENS, "row 10 UserGate: gives 256 channels, but its planner promised 128"),
+        (GOOD.replace("x * self.factor", "x.double()"), "row 10 UserGate: gives float64, expected the float32"),
         (GOOD.replace("x * self.factor", "[x]"), "row 10 UserGate: gives list, expected one map"),
         (GOOD.replace("x * self.factor", "x.mean((2, 3))"), "row 10 UserGate: gives a map of shape 1x128, expected"),
         (

@@ -16,6 +16,7 @@ from models.yolo import Model
 from tests.golden_data import shared_path
 from tests.models.recipes import calibrate_norms, fill_with_seeded_weights, random_images
 from utils.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from utils.errors import UserError
 
 EXACT = ("CBAM", "SE", "ECA", "BAM", "CoordAtt", "GAM", "TripletAttention", "Identity", "ConstantGate(0.25)")
 NAM = ("", "(gate=identity)", "(no_spatial=False)", "(weights=mean)", "(weights=mean,no_spatial=False,gate=identity)")
@@ -137,6 +138,13 @@ def test_a_residual_reader_is_named_and_left_as_it_is(tiny_config):
     assert torch.equal(model.model[2].cv1.conv.weight, source.model[1].cv1.conv.weight)
     model, problems = with_inserted(source, "SE@0", preserve=False)
     assert problems == []
+
+
+@pytest.mark.parametrize("returned", [None, 0.0, float("nan"), "half"])
+def test_a_start_that_is_no_factor_is_an_error(trained, monkeypatch, returned):
+    monkeypatch.setattr("models.attention.se.SE.start_neutral", lambda self: returned)
+    with pytest.raises(UserError, match=r"layer 10 SE: start_neutral\(\) returned .*, expected a number above 0"):
+        with_inserted(trained, "SE@9")
 
 
 class SharedConvolution(nn.Module):
