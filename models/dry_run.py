@@ -77,8 +77,9 @@ def _check_output(name: str, row: Row, read: Any, output: Any) -> None:
             f"{name}: changes the shape, {_shape(read)} in and {_shape(output)} out; "
             "a layer under @layer(gates) must keep it, see models/registry.py for other planners"
         )
-    if output.dtype != torch.float32:
-        raise UserError(f"{name}: gives {str(output.dtype).removeprefix('torch.')}, expected the float32 it reads")
+    if output.dtype != torch.get_default_dtype():  # that of the image
+        wanted, got = (str(kind).removeprefix("torch.") for kind in (torch.get_default_dtype(), output.dtype))
+        raise UserError(f"{name}: gives {got}, expected {wanted} as it reads")
     if output.shape[1] != row.out_channels:
         raise UserError(f"{name}: gives {output.shape[1]} channels, but its planner promised {row.out_channels}")
 

@@ -32,12 +32,17 @@ def main(options: InsertOptions) -> Path:
     set_up_logging()
     if not options.output:
         raise UserError("name the file to write with -o OUT.yaml")
+    if not options.insert:
+        raise UserError("say what to insert with --insert Layer@place, such as NAMAttention@23")
     load_plugins(options.plugins)
     base, output = find_file(options.base, "model YAML"), Path(options.output)
+    if output.resolve() == base.resolve():
+        raise UserError(f"-o '{output}' is the YAML to start from; name another file")
     config = insert_layers(read_yaml(base), options.insert, base.name)
-    describe_model(Model(config, source=f"{base.name} with {' '.join(options.insert)}"))
+    result = f"{base.name} with {' '.join(options.insert)}"
+    describe_model(Model(config, source=result))
     write_yaml(output, config)
-    LOGGER.info(f"{output} is {base.name} with {' '.join(options.insert) or 'nothing'} inserted")
+    LOGGER.info(f"{output} is {result}")
     return output
 
 

@@ -118,9 +118,18 @@ def parse_model(config: dict[str, Any], source: str) -> tuple[nn.Sequential, lis
         parameters = sum(parameter.numel() for parameter in module.parameters())
         for attribute, value in (("i", index), ("f", reads), ("type", name), ("np", parameters)):  # v6.1's names
             setattr(module, attribute, value)
-        is_gate = entry.plan is gates
         rows.append(
-            Row(index, reads, repeats, name, list(plan.arguments), plan.options, parameters, plan.out_channels, is_gate)
+            Row(
+                index=index,
+                source=reads,
+                repeats=repeats,
+                type=name,
+                arguments=list(plan.arguments),
+                options=plan.options,
+                parameters=parameters,
+                out_channels=plan.out_channels,
+                is_gate=entry.plan is gates,
+            )
         )
         layers.append(module)
         channels.append(plan.out_channels)

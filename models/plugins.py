@@ -48,7 +48,7 @@ def _load(plugin: PluginFile) -> None:
         if not added:
             raise UserError("registers no layer; put @layer(gates) above the class, see docs/plugins.md")
         REGISTRY.layers |= {name: dataclasses.replace(entry, plugin=plugin) for name, entry in added.items()}
-    except BaseException as error:
+    except BaseException as error:  # whatever ends it, nothing half-registered stays
         REGISTRY.layers.clear()
         REGISTRY.layers.update(before)
         if isinstance(error, UserError):
@@ -66,7 +66,7 @@ def _import(plugin: PluginFile) -> None:
     sys.modules[name] = module  # dataclasses and pickle look classes up there
     try:
         specification.loader.exec_module(module)
-    except BaseException:
+    except BaseException:  # as importlib itself does
         del sys.modules[name]
         raise
 
@@ -113,7 +113,10 @@ def require_plugins(remembered: dict[str, dict[str, str]], source: Path, same_ve
     """
     for name, wanted in remembered.items():
         file = wanted["file"]
-        copy = f"a copy of it is in the plugins folder of the run that trained '{source.name}'"
+        copies = saved_plugins(
+            {name: wanted}, source.resolve().parent.parent / "plugins"
+        )  # weights lie in <run>/weights
+        copy = f"the run's copy is '{copies[0]}'" if copies else "the run that trained it has a copy in plugins/"
         if name not in REGISTRY.layers:
             raise UserError(f"weights '{source}' need layer '{name}' of {file}; pass it as --plugins {file} ({copy})")
         if not same_version:

@@ -71,11 +71,15 @@ def preserve_function(model: Model, transfer: Transfer) -> list[str]:
 
 def _start_neutral(name: str, module: nn.Module) -> float | None:
     parts = list(module) if isinstance(module, nn.Sequential) else [module]  # a row with a number above 1 is a chain
-    gates = [part for part in parts if isinstance(part, NeutralStart)]
-    gains = [gate.start_neutral() for gate in gates]
-    if not all(isinstance(gain, int | float) and 0 < gain < math.inf for gain in gains):
-        raise UserError(f"{name}: start_neutral() returned {gains[0]!r}, expected a number above 0")
-    return math.prod(gains) if len(gates) == len(parts) else None
+    product = 1.0
+    for part in parts:
+        if not isinstance(part, NeutralStart):
+            return None
+        gain = part.start_neutral()
+        if not isinstance(gain, int | float) or not 0 < gain < math.inf:
+            raise UserError(f"{name}: start_neutral() returned {gain!r}, expected a number above 0")
+        product *= gain
+    return product
 
 
 def _times(factor: Tensor | None, gain: float, channels: int) -> Tensor | None:

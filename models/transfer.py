@@ -108,7 +108,7 @@ def _take_layer(report: RowTransfer, new: dict[str, Tensor], old: dict[str, Tens
 
 
 def _convolution_of(key: str, tensors: dict[str, Tensor]) -> str | None:
-    """Return the key of the convolution whose output the norm ``key`` belongs to normalises, in a Conv."""
+    """Return the key of the convolution before the norm that ``key`` belongs to; None when it belongs to no Conv's."""
     prefix, norm, _ = key.rpartition("bn.")
     convolution = f"{prefix}conv.weight"
     return convolution if norm and convolution in tensors else None
@@ -203,10 +203,10 @@ def log_transfer(transfer: Transfer, source: str) -> None:
     lines = [("layer", "taken from", "tensors", "not taken")]
     for rows in _gathered(transfer.rows):
         first, last = rows[0], rows[-1]
-        name = f"{first.index} {first.type}" if first is last else f"{first.index}-{last.index}"
-        origin = (
-            "-" if first.origin is None else str(first.origin) if first is last else f"{first.origin}-{last.origin}"
-        )
+        if first is last:
+            name, origin = f"{first.index} {first.type}", "-" if first.origin is None else str(first.origin)
+        else:
+            name, origin = f"{first.index}-{last.index}", f"{first.origin}-{last.origin}"
         tensors = f"{sum(row.taken for row in rows)}/{sum(row.total for row in rows)}"
         lines.append((name, origin, tensors, first.note))
     for line in lines:
@@ -216,12 +216,13 @@ def log_transfer(transfer: Transfer, source: str) -> None:
 
 
 def _gathered(rows: list[RowTransfer]) -> list[list[RowTransfer]]:
+    """Put rows without a note together while their origins follow each other."""
     groups: list[list[RowTransfer]] = []
+    expected: int | None = None  # origin that would continue the last group
     for row in rows:
-        last = groups[-1][-1] if groups else None
-        follows = last is not None and None not in (row.origin, last.origin) and row.origin == last.origin + 1  # type: ignore[operator]
-        if last is not None and follows and not row.note and not last.note:
+        if row.origin is not None and row.origin == expected and not row.note:
             groups[-1].append(row)
         else:
             groups.append([row])
+        expected = None if row.origin is None or row.note else row.origin + 1
     return groups

@@ -55,15 +55,25 @@ def tiny_cfg(tmp_path_factory: pytest.TempPathFactory, tiny_config: dict) -> Pat
     return file
 
 
-@pytest.fixture(scope="session")
-def tiny_weights(tmp_path_factory: pytest.TempPathFactory, tiny_config: dict) -> Path:
-    """Return a checkpoint of ``tiny_config`` with seeded random weights and the names of shapes10."""
+def write_random_weights(file: Path, config: dict) -> Path:
+    """Write a checkpoint of ``config`` with seeded random weights and the names of shapes10."""
     torch.manual_seed(0)
-    model = Model(tiny_config)
-    file = tmp_path_factory.mktemp("weights") / "tiny.pt"
+    model = Model(config)
     names = dict(enumerate(CLASS_NAMES))
     write_checkpoint(file, Checkpoint(model.state_dict(), model.yaml, names, model.stride.tolist()))
     return file
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory, tiny_config: dict) -> Path:
+    """Return a checkpoint of ``tiny_config``."""
+    return write_random_weights(tmp_path_factory.mktemp("weights") / "tiny.pt", tiny_config)
+
+
+@pytest.fixture(scope="session")
+def tiny_nam_weights(tmp_path_factory: pytest.TempPathFactory, tiny_nam_config: dict) -> Path:
+    """Return a checkpoint of ``tiny_nam_config``."""
+    return write_random_weights(tmp_path_factory.mktemp("weights") / "tiny-nam.pt", tiny_nam_config)
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,13 @@ def assert_same_picture(ours, reference):
 # --- letterbox
 
 
+@pytest.mark.parametrize("size_hw", [(1080, 1), (1, 1080), (1, 1)])
+def test_letterbox_takes_pictures_one_pixel_wide(size_hw):
+    image = np.full((*size_hw, 3), 7, np.uint8)
+    padded = augment.letterbox(image, augment.fit_letterbox(size_hw, (64, 64)))
+    assert padded.shape == (64, 64, 3) and (padded == 7).any()
+
+
 def test_letterbox_geometry_equals_v61():
     cases = [case for case in load_golden("letterbox.json")["letterbox"] if not case["scaleFill"]]
     assert len(cases) > 30

@@ -11,8 +11,6 @@ from torch import nn
 import detect
 from models.formats.torchscript import export
 from models.yolo import Model
-from utils.checkpoint import Checkpoint, write_checkpoint
-from utils.data.synthetic import CLASS_NAMES
 from utils.detect.visualize import GAP, TILE, Gate, RowWatch, draw_gate, feature_grid, measure_gate, spread_over_image
 from utils.errors import UserError
 from utils.eval.plots import save_figure
@@ -23,16 +21,6 @@ STAGES = (
     *("stage14_Conv", "stage15_Upsample", "stage16_Concat", "stage17_C3", "stage18_Conv", "stage19_Concat"),
     *("stage20_C3", "stage21_Conv", "stage22_Concat", "stage23_C3"),
 )
-
-
-@pytest.fixture(scope="module")
-def nam_weights(tiny_nam_config, tmp_path_factory) -> Path:
-    torch.manual_seed(0)
-    model = Model(tiny_nam_config)
-    path = tmp_path_factory.mktemp("nam") / "nam.pt"
-    names = dict(enumerate(CLASS_NAMES))
-    write_checkpoint(path, Checkpoint(model.state_dict(), model.yaml, names, model.stride.tolist()))
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +52,8 @@ def test_a_picture_a_stage(tiny_weights, picture, tmp_path):
     assert grid.shape == (GAP + 4 * (TILE // 2 + GAP), GAP + 8 * (TILE + GAP), 3)
 
 
-def test_gates_are_drawn_too_and_a_run_without_other_outputs_has_its_folder(nam_weights, picture, tmp_path):
-    folder = run(nam_weights, picture, tmp_path, nosave=True)
+def test_gates_are_drawn_too_and_a_run_without_other_outputs_has_its_folder(tiny_nam_weights, picture, tmp_path):
+    folder = run(tiny_nam_weights, picture, tmp_path, nosave=True)
     expected = of_stages([*STAGES, "stage24_NAMAttention"]) | {"two squares/stage24_NAMAttention_gate.png"}
     assert files_of(folder) == expected
     height, width, _ = cv2.imread(str(folder / "two squares/stage24_NAMAttention_gate.png")).shape
@@ -78,10 +66,10 @@ def test_maps_of_one_pixel_row_are_left_out(tiny_weights, picture, tmp_path):
     assert "two squares/stage6_C3_features.png" in files_of(folder)
 
 
-def test_predictions_stay_the_same(nam_weights, picture, tmp_path):
+def test_predictions_stay_the_same(tiny_nam_weights, picture, tmp_path):
     options = {"save_txt": True, "save_conf": True, "conf_thres": 0.0, "max_det": 20}
     texts = [
-        (run(nam_weights, picture, tmp_path, visualize=wanted, **options) / "labels/two squares.txt").read_text()
+        (run(tiny_nam_weights, picture, tmp_path, visualize=wanted, **options) / "labels/two squares.txt").read_text()
         for wanted in (True, False)
     ]
     assert texts[0] == texts[1] and texts[0]

@@ -190,9 +190,12 @@ def test_the_command_prints_the_table_and_names_unread_layers(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["nothere.yaml", "-o", "x.yaml"], "'nothere.yaml' does not exist"),
+        (["nothere.yaml", "-o", "x.yaml", "--insert", "SE@9"], "'nothere.yaml' does not exist"),
         (["yolov5s.yaml", "--insert", "SE@9"], "-o OUT.yaml"),
         (["yolov5s.yaml", "-o", "x.yaml", "--insert", "SE@99"], "--insert SE@99"),
+        (["yolov5s.yaml", "-o", "x.yaml"], "say what to insert with --insert Layer@place"),
+        (["yolov5s.yaml", "-o", "models/yolov5s.yaml", "--insert", "SE@9"], "is the YAML to start from"),
+        (["yolov5s.yaml", "-o", "x.yaml", "--insert", "SE(size=1)@9"], "yolov5s.yaml with SE(size=1)@9: row 10 SE"),
     ],
 )
 def test_the_command_fails_in_one_line(tmp_path, arguments, words):

@@ -146,7 +146,7 @@ def test_a_file_that_is_none_is_named(tmp_path, name, words):
     [
         (HALVES, "row 10 HalvingGate: changes the shape, 1x128x8x8 in and 1x128x4x4 out; .* must keep it"),
         (WIDENS, "row 10 UserGate: gives 256 channels, but its planner promised 128"),
-        (GOOD.replace("x * self.factor", "x.double()"), "row 10 UserGate: gives float64, expected the float32"),
+        (GOOD.replace("x * self.factor", "x.double()"), "row 10 UserGate: gives float64, expected float32 as it reads"),
         (GOOD.replace("x * self.factor", "[x]"), "row 10 UserGate: gives list, expected one map"),
         (GOOD.replace("x * self.factor", "x.mean((2, 3))"), "row 10 UserGate: gives a map of shape 1x128, expected"),
         (
@@ -179,7 +179,7 @@ def test_a_checkpoint_remembers_its_plugin(trained, file, tiny_dataset, tmp_path
     common = {"weights": str(trained), "imgsz": 64}
     images, project = tiny_dataset.parent / "images/val", tmp_path / "runs"
     assert read_checkpoint(trained).plugins == {"UserGate": {"file": "user_gate.py", "sha256": hash_of(file)}}
-    needs = r"need layer 'UserGate' of user_gate\.py; pass it as --plugins user_gate\.py .*plugins folder"
+    needs = r"need layer 'UserGate' of user_gate\.py; pass it as --plugins user_gate\.py .the run's copy is '.*plugins/user_gate\.py'"
     for program, options in (
         (val.run, {"data": tiny_dataset, "project": project}),
         (detect.run, {"source": images, "project": project}),
