@@ -113,9 +113,8 @@ def require_plugins(remembered: dict[str, dict[str, str]], source: Path, same_ve
     """
     for name, wanted in remembered.items():
         file = wanted["file"]
-        copies = saved_plugins(
-            {name: wanted}, source.resolve().parent.parent / "plugins"
-        )  # weights lie in <run>/weights
+        run = source.resolve().parent.parent  # weights lie in <run>/weights
+        copies = saved_plugins({name: wanted}, run / "plugins")
         copy = f"the run's copy is '{copies[0]}'" if copies else "the run that trained it has a copy in plugins/"
         if name not in REGISTRY.layers:
             raise UserError(f"weights '{source}' need layer '{name}' of {file}; pass it as --plugins {file} ({copy})")

@@ -179,7 +179,7 @@ def test_a_checkpoint_remembers_its_plugin(trained, file, tiny_dataset, tmp_path
     common = {"weights": str(trained), "imgsz": 64}
     images, project = tiny_dataset.parent / "images/val", tmp_path / "runs"
     assert read_checkpoint(trained).plugins == {"UserGate": {"file": "user_gate.py", "sha256": hash_of(file)}}
-    needs = r"need layer 'UserGate' of user_gate\.py; pass it as --plugins user_gate\.py .the run's copy is '.*plugins/user_gate\.py'"
+    needs = r"need layer 'UserGate' of user_gate\.py; pass it as .* .the run's copy is '.*plugins/user_gate\.py'"
     for program, options in (
         (val.run, {"data": tiny_dataset, "project": project}),
         (detect.run, {"source": images, "project": project}),
