@@ -5,76 +5,161 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from utils.errors import UserError
-from utils.files import find_file, make_run_folder
+from utils.files import find_file, make_run_folder, runs_dir
 from utils.options import describe_options, make_options, run_command
-from utils.train.options import TrainOptions
+from utils.train.options import TrainOptions, check_combinations
 
 if TYPE_CHECKING:
-    from utils.eval.evaluate import Evaluation
-    from utils.train.run import Run
-
-
-def main(options: TrainOptions) -> "Evaluation":
-    """Train a new run or go on with an interrupted one, and measure its best weights."""
     import torch
 
-    from models.plugins import load_plugins, save_plugins, saved_plugins
-    from models.start import StartRequest, resume_model, start_model
+    from models.yolo import Model
+    from utils.distributed import Processes
+    from utils.eval.evaluate import Evaluation
+    from utils.train.hyperparameters import Hyperparameters
+    from utils.train.resume import Resumable
+    from utils.train.run import Run
+    from utils.train.setup import Setup
+
+
+def main(options: TrainOptions) -> "Evaluation | Hyperparameters | None":
+    """Train a new run or go on with an interrupted one and measure its best weights, or search hyperparameters.
+
+    Returns:
+        the final measurement, or the best hyperparameters; None on all but the main one of several processes.
+    """
+    from models.plugins import load_plugins
+    from utils.device import describe_device, select_device
+    from utils.distributed import Processes
+    from utils.hooks.loggers import check_loggers
+    from utils.log import LOGGER, set_up_logging
+
+    processes = Processes.from_environment()
+    set_up_logging(processes.is_main)
+    check_combinations(options, processes.size)
+    options, resumed = choose_start(options, processes)
+    LOGGER.info(describe_options("train", options))
+    check_loggers(options.log_to)
+    load_plugins(options.plugins)
+    device = select_device(options.device, processes)
+    together = f", {processes.size} processes" if processes.size > 1 else ""
+    LOGGER.info(f"YOLOv5-NAM {describe_device(device)}{together}")
+    setup = prepare(options, resumed, device, processes)
+    if options.evolve:
+        return search_hyperparameters(setup)
+    with processes.connected(device):
+        run, folder, best = train_once(setup, resumed)
+    return measure_best(run, folder, best) if processes.is_main else None
+
+
+def choose_start(options: TrainOptions, processes: "Processes") -> tuple[TrainOptions, "Resumable | None"]:
+    """Return the options in force and the run to go on with, None for a new one."""
+    from models.plugins import saved_plugins
+    from utils.log import LOGGER
+    from utils.train.resume import find_restarted, find_resumable, resumed_options
+
+    resumed = None
+    if options.resume and not options.evolve:
+        resumed = find_resumable(options.resume, Path(options.project))
+        options = resumed_options(resumed, options)
+    elif processes.restarts:
+        resumed = find_restarted(options)
+    if resumed:
+        folder = resumed.folder or Path()
+        options.plugins = options.plugins or saved_plugins(resumed.checkpoint.plugins, folder / "plugins")
+        LOGGER.info(
+            f"Going on with {resumed.folder or resumed.file} after {resumed.epochs_done} epochs, with its options"
+        )
+    return options, resumed
+
+
+def prepare(
+    options: TrainOptions, resumed: "Resumable | None", device: "torch.device", processes: "Processes"
+) -> "Setup":
+    """Read hyperparameters and data."""
+    import torch
+
     from utils.data.config import load_dataset_config
     from utils.data.dataset import load_samples
-    from utils.device import describe_device, select_device
-    from utils.log import LOGGER, set_up_logging
-    from utils.sizes import fit_size
     from utils.train.hyperparameters import Hyperparameters, read_hyperparameters
-    from utils.train.resume import find_resumable
-    from utils.train.run import Run
+    from utils.train.setup import Setup
 
-    set_up_logging()
-    folder, resumed = None, None
-    if options.resume:
-        folder, resumed = find_resumable(options.resume, Path(options.project))
-        plugins = options.plugins or saved_plugins(resumed.plugins, folder / "plugins")
-        options = make_options(TrainOptions, resumed.options | {"plugins": plugins})
-        LOGGER.info(f"Going on with {folder} after epoch {resumed.epoch}, with the options it began with")
-    LOGGER.info(describe_options("train", options))
-    load_plugins(options.plugins)
-    device = select_device(options.device)
-    LOGGER.info(f"YOLOv5-NAM {describe_device(device)}")
     if resumed:
-        hyp = Hyperparameters(**resumed.hyperparameters)
+        hyp = Hyperparameters(**resumed.checkpoint.hyperparameters)
     else:
         hyp = read_hyperparameters(find_file(options.hyp, "--hyp"))
         hyp = dataclasses.replace(hyp, label_smoothing=options.label_smoothing)
-    config = load_dataset_config(options.data)
-    options.data = str(config.file.resolve())  # so that the run can be resumed from any folder
-    config = config.as_single_class() if options.single_cls else config
-    if resumed and len(resumed.names) != config.nc:
-        raise UserError(f"{config.file} has {config.nc} classes now, but the run began with {len(resumed.names)}")
     torch.manual_seed(options.seed)
-    request = StartRequest(options.cfg, options.weights, options.insert, not options.no_preserve, hyp.anchors)
-    model = resume_model(resumed, folder) if resumed and folder else start_model(request, config.names)
-    image_size = fit_size(options.imgsz, model.largest_stride, floor=2 * model.largest_stride)
-    samples = {split: load_samples(config, split) for split in ("train", "val")}
+    with processes.in_turn(options.data):
+        config = load_dataset_config(options.data)
+        options.data = str(config.file.resolve())  # so that the run can be resumed from any folder
+        config = config.as_single_class() if options.single_cls else config
+        samples = {split: load_samples(config, split) for split in ("train", "val")}
+    if resumed and len(resumed.checkpoint.names) != config.nc:
+        raise UserError(
+            f"{config.file} has {config.nc} classes now, but the run began with {len(resumed.checkpoint.names)}"
+        )
+    return Setup(options, hyp, config, samples, device, processes)
+
+
+def build_model(setup: "Setup") -> "Model":
+    """Return the network that a new run begins with."""
+    from models.start import StartRequest, start_model
+
+    options = setup.options
+    request = StartRequest(options.cfg, options.weights, options.insert, not options.no_preserve, setup.hyp.anchors)
+    return start_model(request, setup.config.names)
+
+
+def train_once(setup: "Setup", resumed: "Resumable | None") -> tuple["Run", Path, Path]:
+    """Train; return the run, its folder and the best checkpoint."""
+    from models.plugins import save_plugins
+    from models.start import resume_model
+    from utils.train.run import Run
+
+    options, processes = setup.options, setup.processes
+    model = resume_model(resumed.checkpoint, resumed.file) if resumed else build_model(setup)
+    run = Run(setup, model, resumed.checkpoint if resumed else None)
+    folder = resumed.folder if resumed else None
     if folder is None:
-        folder = make_run_folder(options.project, options.name, options.exist_ok)
-        save_plugins(model.yaml, folder / "plugins")
-    run = Run(folder, options, hyp, config, samples, image_size, device)
-    return measure_best(run, run.train(model, resumed).best)
+        made = make_run_folder(options.project, options.name, options.exist_ok) if processes.is_main else Path()
+        folder = processes.broadcast(made)
+        if processes.is_main:
+            save_plugins(model.yaml, folder / "plugins")
+    return run, folder, run.train(folder)
 
 
-def measure_best(run: "Run", best: Path) -> "Evaluation":
+def search_hyperparameters(setup: "Setup") -> "Hyperparameters":
+    """Train again and again, with hyperparameters that promise more each time."""
+    from utils.train.run import Run
+    from utils.train.search import Report, search
+
+    options = setup.options
+    project = runs_dir("evolve") if options.project == TrainOptions.project else options.project
+    folder = make_run_folder(str(project), options.name, options.exist_ok or bool(options.resume))
+
+    def objective(hyp: "Hyperparameters", report: Report) -> tuple[float, ...]:
+        trial = dataclasses.replace(setup, hyp=hyp)
+        return Run(trial, build_model(trial)).measure(report)
+
+    return search(folder, setup.hyp, options.evolve or 0, objective, storage=options.evolve_storage, seed=options.seed)
+
+
+def measure_best(run: "Run", folder: Path, best: Path) -> "Evaluation":
     """Print the table per class of a run's best weights, and write its plots."""
     from models.formats.pytorch import load
     from utils.eval.report import measure
     from utils.log import LOGGER
 
     LOGGER.info(f"\nMeasuring {best}")
-    backend = load(best, run.device)
-    loader = run.validation_loader(backend.meta.stride)
-    return measure(backend, loader, run.config.names, run.evaluation_settings(), run.folder)
+    setup = run.setup
+    backend = load(best, setup.device)
+    loader = run.batches.validation(backend.meta.stride)
+    return measure(
+        backend, loader, setup.config.names, setup.evaluation_settings, folder, draws=not setup.options.noplots
+    )
 
 
-def run(**options: Any) -> "Evaluation":
+def run(**options: Any) -> "Evaluation | Hyperparameters | None":
     """Train from Python, with the names of the command-line options: ``run(data="my.yaml", epochs=30)``."""
     return main(make_options(TrainOptions, options))
 

@@ -72,9 +72,9 @@ def start_model(request: StartRequest, names: dict[int, str]) -> Model:
     return model
 
 
-def resume_model(checkpoint: Checkpoint, folder: Path) -> Model:
-    """Rebuild the network of the interrupted run in ``folder``, without weights."""
-    require_plugins(checkpoint.plugins, folder / "weights/last.pt")
+def resume_model(checkpoint: Checkpoint, file: Path) -> Model:
+    """Rebuild the network of the interrupted run whose ``checkpoint`` is in ``file``, without weights."""
+    require_plugins(checkpoint.plugins, file)
     model = Model(checkpoint.yaml)
     model.names = checkpoint.names
     describe_model(model)

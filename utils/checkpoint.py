@@ -2,7 +2,8 @@
 
 Ours hold tensors and plain data only, and load with ``weights_only=True``. Keys: what rebuilds the model (``yaml``,
 ``names``, ``stride``, ``model`` or ``ema`` as state_dicts), what describes it (``options``, ``hyperparameters``,
-``epoch``, ``metrics``, ``version``, ``date``), and, until the run is finished, what resumes it (``training``).
+``epoch``, ``metrics``, ``version``, ``date``), and what resumes the run (``training``) or, when it is over, extends it
+(``finished``).
 """
 
 import datetime
@@ -20,6 +21,7 @@ from utils.unpickle import Inert, module_state, read_inert
 
 FORMAT = "yolov5-nam"
 FORMAT_VERSION = 1
+FINISHED = ("epoch", "last_step", "updates", "stopper", "class_ap", "results")  # entries of ``training``
 
 
 @dataclass
@@ -35,6 +37,7 @@ class Checkpoint:
     epoch: int = -1  # last finished epoch, 0-based; -1 when training is over
     metrics: dict[str, float] = field(default_factory=dict)
     training: dict[str, Any] | None = None  # what resumes the run; None when it is over
+    finished: dict[str, Any] | None = None  # what extends a run that is over: its counters, without optimizer
     plugins: dict[str, dict[str, str]] = field(default_factory=dict)  # by layer: file and sha256, see models/plugins.py
     date: str = ""
 
@@ -94,6 +97,7 @@ def _from_ours(content: Any, path: Path) -> Checkpoint:
         metrics=content["metrics"],
         plugins=content.get("plugins", {}),
         training=content["training"] and content["training"] | {"model": content["model"]},
+        finished=content.get("finished"),
         date=content["date"],
     )
 
@@ -141,6 +145,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "model": model,
         "ema": checkpoint.state if training else None,
         "training": training,
+        "finished": checkpoint.finished,
     }
     with atomic_write(path) as temporary, temporary.open("wb") as stream:
         try:
@@ -150,8 +155,13 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def strip_checkpoint(path: Path) -> None:
-    """Reduce a finished run's checkpoint to its averaged weights in FP16, without what resuming needs (v6.1)."""
+    """Reduce a finished run's checkpoint to its averaged weights in FP16, without what resuming needs (v6.1).
+
+    What a longer run would begin with, besides the weights, stays as ``finished``: a few kilobytes.
+    """
     checkpoint = read_checkpoint(path)
+    training = checkpoint.training or {}
+    checkpoint.finished = {name: training[name] for name in FINISHED if name in training} or checkpoint.finished
     checkpoint.state = {
         key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in checkpoint.state.items()
     }

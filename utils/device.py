@@ -6,18 +6,21 @@ import time
 
 import torch
 
+from utils.distributed import Processes
 from utils.errors import UserError
 from utils.log import LOGGER
 
 
-def select_device(request: str = "") -> torch.device:
+def select_device(request: str = "", processes: Processes = Processes()) -> torch.device:  # noqa: B008  frozen
     """Turn v6.1's ``--device`` text into a device.
 
     Args:
-        request: ``""`` (CUDA if there is one, else Apple MPS, else CPU), ``"cpu"``, ``"mps"``, ``"0"`` or ``"cuda:0"``.
+        request: ``""`` (CUDA if there is one, else Apple MPS, else CPU), ``"cpu"``, ``"mps"``, ``"0"`` or ``"cuda:0"``;
+            several GPUs, ``"0,1"``, for several processes.
+        processes: each takes a GPU of its own, in the order given or by its number on this machine.
 
     Raises:
-        UserError: the device asked for is not there.
+        UserError: the device asked for is not there, or there are fewer GPUs than processes.
     """
     wanted = request.strip().lower().removeprefix("cuda:").replace("cuda", "0")
     if wanted == "cpu":
@@ -26,15 +29,21 @@ def select_device(request: str = "") -> torch.device:
         if not torch.backends.mps.is_available():
             raise UserError("--device mps: this machine or this torch build has no Apple MPS; use --device cpu")
         return torch.device("mps")
-    if wanted == "":
-        if torch.cuda.is_available():
-            return torch.device("cuda", 0)
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    if not wanted.isdecimal():
-        raise UserError(f"--device '{request}' is not understood; use cpu, mps or the number of one GPU, such as 0")
-    if int(wanted) >= torch.cuda.device_count():
-        raise UserError(f"--device {request}: torch sees {torch.cuda.device_count()} CUDA devices; use --device cpu")
-    return torch.device("cuda", int(wanted))
+    if wanted == "" and not torch.cuda.is_available():
+        alone = processes.size == 1  # MPS does not take part in several processes
+        return torch.device("mps" if alone and torch.backends.mps.is_available() else "cpu")
+    numbers = wanted.split(",") if wanted else [str(number) for number in range(max(processes.local_size, 1))]
+    if not all(number.isdecimal() for number in numbers):
+        raise UserError(f"--device '{request}' is not understood; use cpu, mps or the number of a GPU, such as 0")
+    if max(map(int, numbers)) >= torch.cuda.device_count():
+        asked = f"--device {request}" if wanted else f"{processes.local_size} processes"
+        raise UserError(f"{asked}: torch sees {torch.cuda.device_count()} CUDA devices; use --device cpu")
+    if len(numbers) != processes.local_size:
+        raise UserError(
+            f"--device {request} names {len(numbers)} GPUs for {processes.local_size} process on this machine; start "
+            f"one process a GPU: torchrun --nproc_per_node {len(numbers)} train.py ..."
+        )
+    return torch.device("cuda", int(numbers[processes.local_rank]))
 
 
 def describe_device(device: torch.device) -> str:
@@ -49,10 +58,14 @@ def describe_device(device: torch.device) -> str:
     return f"torch {torch.__version__} {name}"
 
 
+def core_count() -> int:
+    """Return the number of processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def worker_count(limit: int, batch_size: int) -> int:
     """Return the number of loader processes: at most ``limit`` and one a core; none for single-image batches."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(limit, cores, batch_size if batch_size > 1 else 0)
+    return min(limit, core_count(), batch_size if batch_size > 1 else 0)
 
 
 def synchronize(device: torch.device) -> None:

@@ -14,16 +14,21 @@ Item = TypeVar("Item")
 
 
 class _OutputHandler(logging.Handler):
-    """Prints to standard output as it is at the time; a closed pipe or a full disk ends the command."""
+    """Prints to standard output as it is at the time, above progress bars; a closed pipe or a full disk ends it all."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stdout, flush=True)
+        with tqdm.external_write_mode(nolock=True):
+            print(self.format(record), file=sys.stdout, flush=True)
 
 
-def set_up_logging() -> None:
-    """Send log lines to standard output, once. ``YOLOv5_VERBOSE=false`` leaves warnings only (v6.1's switch)."""
+def set_up_logging(speaks: bool = True) -> None:
+    """Send log lines to standard output, once. ``YOLOv5_VERBOSE=false`` leaves warnings only (v6.1's switch).
+
+    Args:
+        speaks: whether this process says anything; of several that do the same, one is enough.
+    """
     verbose = os.environ.get("YOLOv5_VERBOSE", "true").lower() != "false"
-    LOGGER.setLevel(logging.INFO if verbose else logging.WARNING)
+    LOGGER.setLevel((logging.INFO if verbose else logging.WARNING) if speaks else logging.CRITICAL)
     LOGGER.propagate = False
     LOGGER.handlers.clear()
     LOGGER.addHandler(_OutputHandler())
@@ -37,7 +42,7 @@ def progress(items: Iterable[Item], description: str, total: int | None = None, 
         total=total,
         unit=unit,
         leave=False,
-        disable=not sys.stderr.isatty(),
+        disable=not sys.stderr.isatty() or not LOGGER.isEnabledFor(logging.WARNING),
         bar_format="{desc} {percentage:3.0f}%|{bar:10}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}]",
     )
 

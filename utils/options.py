@@ -8,18 +8,17 @@ import os
 import sys
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from utils.errors import UserError, near_matches
 from utils.interrupts import interrupts_repeated
-from utils.memory import keep_freed_memory
+from utils.memory import is_out_of_memory, keep_freed_memory
 
 Options = TypeVar("Options")
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "insufficient memory")
 
 
 def option(
@@ -67,16 +66,26 @@ def _argument_type(annotation: Any) -> tuple[type, bool]:
 class _Parser(argparse.ArgumentParser):
     """Reports a wrong option in one line, without the page of usage before it."""
 
+    unsupported: Mapping[str, str] = {}
+
     def error(self, message: str) -> NoReturn:
         flags = [flag for action in self._actions for flag in action.option_strings]
         word = message.removeprefix("unrecognized arguments: ").split()[0].split("=")[0]
+        instead = self.unsupported.get(word.lstrip("-").replace("-", "_"))
+        if instead:
+            _fail(self.prog, f"{word} is not supported; {instead}", 2)
         hint = near_matches(word, flags) if word.startswith("--") else ""
         _fail(self.prog, f"{message}{hint}; {self.prog} --help lists the options", 2)
 
 
 def build_parser(program: str, options_class: type, description: str) -> argparse.ArgumentParser:
-    """Return the parser for an options dataclass. Unambiguous prefixes such as ``--batch`` work, as in v6.1."""
+    """Return the parser for an options dataclass. Unambiguous prefixes such as ``--batch`` work, as in v6.1.
+
+    What it parses holds the options that were given, no defaults. A mapping ``unsupported`` of the class says for flags
+    of v6.1 that are missing here what to use instead.
+    """
     parser = _Parser(prog=program, description=description)
+    parser.unsupported = getattr(options_class, "unsupported", {})
     defaults = options_class()
     for field in dataclasses.fields(options_class):
         flags = [f"--{field.name.replace('_', '-')}", *field.metadata["aliases"]]
@@ -84,7 +93,7 @@ def build_parser(program: str, options_class: type, description: str) -> argpars
         help_text = (
             field.metadata["help"] if default in (None, False, "", []) else f"{field.metadata['help']} [{default}]"
         )
-        settings: dict[str, Any] = {"default": default, "help": help_text.replace("%", "%%")}
+        settings: dict[str, Any] = {"default": argparse.SUPPRESS, "help": help_text.replace("%", "%%")}
         element, several = _argument_type(field.type)
         if element is bool:
             settings["action"] = "store_true"
@@ -107,8 +116,16 @@ def make_options(options_class: type[Options], overrides: dict[str, Any]) -> Opt
     fields = {field.name: field for field in dataclasses.fields(options_class)}  # type: ignore[arg-type]
     for name in overrides:
         if name not in fields:
-            raise UserError(f"unknown option '{name}'{near_matches(name, fields)}")
-    return options_class(**{name: _checked(fields[name], value) for name, value in overrides.items()})
+            instead = getattr(options_class, "unsupported", {}).get(name)
+            raise UserError(f"unknown option '{name}'{f'; {instead}' if instead else near_matches(name, fields)}")
+    options = options_class(**{name: _checked(fields[name], value) for name, value in overrides.items()})
+    vars(options)["_given"] = frozenset(overrides)  # no field: it is no option
+    return options
+
+
+def given_options(options: Any) -> frozenset[str]:
+    """Return the names of the options that were given to ``make_options``, be it with their default value."""
+    return vars(options).get("_given", frozenset())
 
 
 def _checked(field: "dataclasses.Field[Any]", value: Any) -> Any:
@@ -175,7 +192,7 @@ def run_command(program: str, options_class: type[Options], main: Callable[[Opti
             raise
         _fail(program, _describe_os_error(error), 1)
     except Exception as error:
-        if not isinstance(error, MemoryError) and not any(words in str(error).lower() for words in OUT_OF_MEMORY):
+        if not is_out_of_memory(error):
             raise
         _fail(program, "out of memory; use a smaller --imgsz, --batch-size or model", 1)
 

@@ -146,6 +146,12 @@ def test_everything_switched_on_gives_sound_items(samples):
     assert classes == {0, 1, 2, 3, 4}
 
 
+def test_tiles_of_a_mosaic_may_be_named(samples):
+    dataset = DetectionDataset(samples, 96, Augmentation(mosaic=1.0))
+    shown = {number for seed in range(10) for number in dataset[0, seed, 3, 3, 4].targets[:, 0]}
+    assert shown == {0, 3, 4}
+
+
 def test_rectangular_training_has_no_mosaic(samples):
     dataset = DetectionDataset(samples, 96, Augmentation(mosaic=1.0), RectSettings(5, 32, 0.0))
     for index in range(5):

@@ -30,7 +30,7 @@ def cached_scan(images: list[Path], entries: list[Path], description: str) -> tu
     Returns:
         the findings, and whether they came from the cache.
     """
-    file, key = _cache_file(images, entries), _fingerprint(images)
+    file, key = cache_file(images, entries), _fingerprint(images)
     scan = _load(file, key, images)
     if scan is not None:
         return scan, True
@@ -42,7 +42,8 @@ def cached_scan(images: list[Path], entries: list[Path], description: str) -> tu
     return scan, False
 
 
-def _cache_file(images: list[Path], entries: list[Path]) -> Path:
+def cache_file(images: list[Path], entries: list[Path]) -> Path:
+    """Return where the scan of ``images`` is kept: beside their labels, named by the ``entries`` of the split."""
     labels_folder = label_path(images[0]).parent
     folder = Path(os.environ.get("YOLOV5_CACHE_DIR") or labels_folder.parent)
     digest = hashlib.sha256("\n".join(map(str, entries)).encode()).hexdigest()[:8]

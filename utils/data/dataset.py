@@ -1,7 +1,7 @@
 """Single training and validation items: an image of the network's size with its boxes."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +20,8 @@ from utils.data.sources import read_image
 from utils.errors import UserError
 from utils.log import LOGGER
 
-Key = int | tuple[int, int]  # index, or (index, seed of everything random about the item)
+SeededKey = tuple[int, ...]  # index, seed of everything random about the item; then, if given, its mosaic's other tiles
+Key = int | SeededKey
 
 
 def load_samples(config: DatasetConfig, split: str) -> list[Sample]:
@@ -125,6 +126,13 @@ def rect_batches(
     return order, shapes
 
 
+def fit_long_side(size_hw: tuple[int, int], image_size: int) -> tuple[int, int]:
+    """Return height and width of an image of ``size_hw`` px once its long side is ``image_size`` px."""
+    ratio = image_size / max(size_hw)
+    height, width = (max(int(side * ratio), 1) for side in size_hw)
+    return height, width
+
+
 class Item(NamedTuple):
     """One image ready for a batch.
 
@@ -156,6 +164,10 @@ class DetectionDataset(Dataset[Item]):
 
     An item is asked for by ``(index, seed)``: the seed decides all that is random about it, so that neither the number
     of worker processes nor the order of requests matters. Without augmentation a plain index will do.
+
+    Attributes:
+        cached: where images come from instead of their files: index to (h, w, 3) uint8 BGR at ``image_size``, not to
+            be changed; set by ``image_cache.cache_images``.
     """
 
     def __init__(
@@ -169,6 +181,7 @@ class DetectionDataset(Dataset[Item]):
         self.image_size = image_size
         self.augmentation = augmentation
         self.rect = rect
+        self.cached: Callable[[int], np.ndarray] | None = None
         self.batch_shapes: list[tuple[int, int]] = []
         if rect:
             order, self.batch_shapes = rect_batches([sample.size_hw for sample in samples], image_size, rect)
@@ -178,12 +191,13 @@ class DetectionDataset(Dataset[Item]):
         return len(self.samples)
 
     def __getitem__(self, key: Key) -> Item:
-        index, seed = key if isinstance(key, tuple) else (key, None)
+        index, *rest = key if isinstance(key, tuple) else (key,)
         if self.augmentation is None:
             return self._plain_item(index)
-        if seed is None:
+        if not rest:
             raise ValueError("an augmented item is asked for by (index, seed)")
-        return self._augmented_item(index, self.augmentation, np.random.default_rng(seed))
+        seed, *tiles = rest
+        return self._augmented_item(index, tiles, self.augmentation, np.random.default_rng(seed))
 
     def frame_hw(self, index: int) -> tuple[int, int]:
         """Return height and width of item ``index`` in px."""
@@ -198,11 +212,11 @@ class DetectionDataset(Dataset[Item]):
         ratio = resized_height / original_hw[0] * fit.ratio
         return self._finish(scene, index, original_hw, ratio, fit.half_pad_xy)
 
-    def _augmented_item(self, index: int, strength: Augmentation, generator: Generator) -> Item:
+    def _augmented_item(self, index: int, tiles: list[int], strength: Augmentation, generator: Generator) -> Item:
         if not self.rect and generator.random() < strength.mosaic:
-            scene = self._mosaic(index, strength, generator)
+            scene = self._mosaic(index, tiles, strength, generator)
             if generator.random() < strength.mixup:
-                other = self._mosaic(int(generator.integers(len(self))), strength, generator)
+                other = self._mosaic(int(generator.integers(len(self))), [], strength, generator)
                 scene = augment.mixup(scene, other, augment.draw_mixup_ratio(generator))
         else:
             scene, _ = self._letterbox(self._load(index)[0], index)
@@ -215,9 +229,9 @@ class DetectionDataset(Dataset[Item]):
             scene = augment.flip_left_right(scene)
         return self._finish(scene, index, self.samples[index].size_hw, 1.0, (0.0, 0.0))
 
-    def _mosaic(self, index: int, strength: Augmentation, generator: Generator) -> Scene:
+    def _mosaic(self, index: int, tiles: list[int], strength: Augmentation, generator: Generator) -> Scene:
         centre_xy = augment.draw_mosaic_centre(self.image_size, generator)
-        indices = generator.permutation([index, *generator.integers(len(self), size=3)])
+        indices = generator.permutation([index, *(tiles or generator.integers(len(self), size=3))])
         scene = augment.mosaic4([self._load(int(tile))[0] for tile in indices], centre_xy, self.image_size)
         if strength.copy_paste:
             chosen = augment.draw_copy_paste(len(scene.segments), strength.copy_paste, generator)
@@ -227,21 +241,32 @@ class DetectionDataset(Dataset[Item]):
     def _load(self, index: int) -> tuple[Scene, tuple[int, int]]:
         """Return sample ``index`` with its long side at ``image_size``, labels and polygons in px, and its own size."""
         sample = self.samples[index]
-        image = read_image(sample.image)
-        if image is None:
-            raise UserError(
-                f"'{sample.image}' can no longer be read as an image; restore it or remove it from the data"
-            )
-        original_hw = image.shape[:2]
-        ratio = self.image_size / max(original_hw)
-        height, width = (max(int(side * ratio), 1) for side in original_hw)
-        if original_hw != (height, width):
-            smooth = self.augmentation is not None or ratio > 1
-            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR if smooth else cv2.INTER_AREA)
-        size_xy = np.array([width, height], np.float32)
+        image, original_hw = (self.cached(index), sample.size_hw) if self.cached else self.decode(index)
+        size_xy = np.array(image.shape[1::-1], np.float32)
         boxes = xywh_to_xyxy(sample.labels[:, 1:]) * np.tile(size_xy, 2)
         labels = np.concatenate([sample.labels[:, :1], boxes], 1)
         return Scene(image, labels, [segment * size_xy for segment in sample.segments]), original_hw
+
+    def decode(self, index: int) -> tuple[np.ndarray, tuple[int, int]]:
+        """Read the file of sample ``index``.
+
+        Returns:
+            image: (h, w, 3) uint8 BGR with its long side at ``image_size``.
+            original_hw: height and width in the file, px.
+
+        Raises:
+            UserError: the file is gone or damaged.
+        """
+        path = self.samples[index].image
+        image = read_image(path)
+        if image is None:
+            raise UserError(f"'{path}' can no longer be read as an image; restore it or remove it from the data")
+        original_hw = image.shape[:2]
+        height, width = fit_long_side(original_hw, self.image_size)
+        if original_hw != (height, width):
+            smooth = self.augmentation is not None or self.image_size > max(original_hw)
+            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR if smooth else cv2.INTER_AREA)
+        return image, original_hw
 
     def _letterbox(self, scene: Scene, index: int) -> tuple[Scene, Letterbox]:
         fit = augment.fit_letterbox(scene.size_hw, self.frame_hw(index), scale_up=self.augmentation is not None)

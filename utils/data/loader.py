@@ -9,13 +9,16 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from utils.data.dataset import DetectionDataset, Item, Key, RectSettings
+from utils.data.dataset import DetectionDataset, Item, RectSettings, SeededKey
 from utils.data.labels import Sample
+from utils.data.sampling import DealtBatches, SeededBatches
 from utils.device import worker_count
 from utils.errors import UserError
 from utils.interrupts import interrupts_held_back
+
+QUAD = 4  # images that quad makes one of
 
 
 @dataclass
@@ -73,49 +76,52 @@ def collate(items: Sequence[Item]) -> Batch:
     )
 
 
-class SeededBatches(Sampler[list[Key]]):
-    """Lists of (index, seed) for one epoch, decided by the seed of the run and the number of the epoch alone.
+def quad_item(dataset: DetectionDataset, group: list[SeededKey]) -> Item:
+    """Return one image of twice the side in place of four (v6.1's quad).
 
-    Args:
-        length: number of items in the data set.
-        batch_size: items a batch; the last one may be smaller.
-        shuffle: new order each epoch, else 0 to ``length`` - 1.
-        seed: seed of the run.
+    In half of the cases that is the first one enlarged, else all four side by side; their seeds decide. Where an
+    epoch leaves one image, it is enlarged; two or three share the four places.
     """
+    draw = np.random.default_rng([seed for _, seed, *_ in group]).random()
+    if len(group) == 1 or (len(group) == QUAD and draw < 0.5):
+        return enlarge_item(dataset[group[0]])
+    return tile_items([dataset[key] for key in group])
 
-    def __init__(self, length: int, batch_size: int, shuffle: bool, seed: int) -> None:
-        self.length = length
-        self.batch_size = min(batch_size, length)
-        self.shuffle = shuffle
-        self.seed = seed
-        self.epoch = 0
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order and seeds the next iteration yields."""
-        self.epoch = epoch
+def enlarge_item(item: Item) -> Item:
+    """Return ``item`` with twice the side, bilinear. Grey levels are cut off, not rounded, as in v6.1."""
+    large = cv2.resize(item.image.astype(np.float32), None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
+    return item._replace(image=large.astype(np.uint8))
 
-    def __len__(self) -> int:
-        return -(-self.length // self.batch_size)
 
-    def __iter__(self) -> Iterator[list[Key]]:
-        generator = np.random.default_rng([self.seed, self.epoch])
-        order = generator.permutation(self.length) if self.shuffle else np.arange(self.length)
-        keys: list[Key] = list(zip(order.tolist(), generator.integers(2**63, size=self.length).tolist(), strict=True))
-        for start in range(0, self.length, self.batch_size):
-            yield keys[start : start + self.batch_size]
+def tile_items(items: Sequence[Item]) -> Item:
+    """Return one to four items of one shape as one: top left, bottom left, top right, bottom right, then anew."""
+    top_left, bottom_left, top_right, bottom_right = tiles = [items[place % len(items)] for place in range(QUAD)]
+    left = np.concatenate([top_left.image, bottom_left.image])
+    right = np.concatenate([top_right.image, bottom_right.image])
+    targets = []
+    for place, item in enumerate(tiles):
+        moved = item.targets / (1, 2, 2, 2, 2)  # class, x, y, width, height
+        moved[:, 1:3] += (place // 2 / 2, place % 2 / 2)
+        targets.append(moved.astype(np.float32))
+    return top_left._replace(image=np.concatenate([left, right], 1), targets=np.concatenate(targets))
 
 
 class _BatchFetcher(Dataset[Any]):
     """Makes whole batches where the items are made, and returns a UserError: raised, torch would wrap its message."""
 
-    def __init__(self, dataset: DetectionDataset) -> None:
+    def __init__(self, dataset: DetectionDataset, quad: bool) -> None:
         self.dataset = dataset
+        self.quad = quad
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitems__(self, keys: list[Key]) -> Batch | UserError:
+    def __getitems__(self, keys: list[SeededKey]) -> Batch | UserError:
         try:
+            if self.quad:
+                groups = [keys[start : start + QUAD] for start in range(0, len(keys), QUAD)]
+                return collate([quad_item(self.dataset, group) for group in groups])
             return collate([self.dataset[key] for key in keys])
         except UserError as error:
             return error
@@ -138,16 +144,24 @@ class BatchLoader:
     Worker processes stay alive between epochs and end with this object.
     """
 
-    def __init__(self, dataset: DetectionDataset, batches: SeededBatches, workers: int, pin_memory: bool) -> None:
+    def __init__(
+        self,
+        dataset: DetectionDataset,
+        batches: SeededBatches,
+        workers: int = 0,
+        pin_memory: bool = False,
+        quad: bool = False,
+    ) -> None:
         self.dataset = dataset
         self.workers = workers
         self.pin_memory = pin_memory
+        self.quad = quad
         self._batches = batches
         self._loader = self._torch_loader()
 
     def _torch_loader(self) -> DataLoader[Any]:
         return DataLoader(
-            _BatchFetcher(self.dataset),
+            _BatchFetcher(self.dataset, self.quad),
             batch_sampler=self._batches,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
@@ -159,6 +173,15 @@ class BatchLoader:
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration is."""
         self._batches.set_epoch(epoch)
+
+    def set_weights(self, weights: np.ndarray | None) -> None:
+        """Have the next epochs draw as many images as ever, but with replacement and by their (n,) ``weights``.
+
+        The draws follow from seed and epoch. None, or weights that are all 0, bring every image once again.
+        """
+        if self.dataset.rect and weights is not None:
+            raise ValueError("rectangular batches have a fixed order; they cannot be drawn by weights")
+        self._batches.set_weights(weights)
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -186,25 +209,36 @@ def make_loader(
     shuffle: bool = False,
     seed: int = 0,
     pin_memory: bool = False,
+    quad: bool = False,
+    share: tuple[int, int] = (0, 1),
 ) -> BatchLoader:
     """Return a loader whose batches depend on ``seed`` and the epoch set, not on ``workers``.
 
     Args:
         dataset: items; a rectangular one must have been made for this ``batch_size``.
-        batch_size: images a batch, at most; the last batch of an epoch may be smaller.
+        batch_size: images a batch, at most, over all processes; the last batch of an epoch may be smaller.
         workers: processes that load; 0 loads in this process.
         shuffle: new order each epoch; rectangular data sets keep theirs all the same, as in v6.1.
         seed: seed of the run.
         pin_memory: put batches in page-locked memory, which speeds up the way to a CUDA device.
+        quad: make one image of twice the side out of every four, so that batches have a quarter as many.
+        share: rank and number of the processes that train together. Each gets its part of every batch, and at least
+            one image, so that all have equally many batches.
     """
     if dataset.rect and dataset.rect.batch_size != batch_size:
         raise ValueError(f"data set with batches of {dataset.rect.batch_size} loaded in batches of {batch_size}")
-    batches = SeededBatches(len(dataset), batch_size, shuffle and dataset.rect is None, seed)
-    return BatchLoader(dataset, batches, workers, pin_memory)
+    shuffle = shuffle and dataset.rect is None
+    batches = SeededBatches(len(dataset), batch_size, shuffle, seed, share, QUAD if quad else 1)
+    return BatchLoader(dataset, batches, workers, pin_memory, quad)
 
 
 def make_validation_loader(
-    samples: list[Sample], image_size: int, batch_size: int, stride: int | None, workers: int
+    samples: list[Sample],
+    image_size: int,
+    batch_size: int,
+    stride: int | None,
+    workers: int,
+    share: tuple[int, int] = (0, 1),
 ) -> BatchLoader:
     """Return a loader of unchanged images for measuring a model.
 
@@ -214,8 +248,11 @@ def make_validation_loader(
         batch_size: images a batch, at most.
         stride: batches take the shape of their images, in multiples of this; None makes squares of all.
         workers: processes that load, at most.
+        share: rank and number of the processes that measure together. Whole batches are dealt in turn: batch i is the
+            batch i // size of process i % size. A process may get none.
     """
     batch_size = min(batch_size, len(samples))
     rect = RectSettings(batch_size, stride, pad=0.5) if stride else None
     dataset = DetectionDataset(samples, image_size, rect=rect)
-    return make_loader(dataset, batch_size, worker_count(workers, batch_size))
+    batches = DealtBatches(len(dataset), batch_size, share=share)
+    return BatchLoader(dataset, batches, worker_count(workers, batch_size))

@@ -49,6 +49,10 @@ class ConfusionMatrix:
             stray = np.delete(predicted, partner[found])
             self.matrix[:, background] += np.bincount(stray, minlength=len(self.matrix))
 
+    def add(self, other: "ConfusionMatrix") -> None:
+        """Add the counts of other images."""
+        self.matrix += other.matrix
+
     def _pair(self, boxes: Tensor, label_boxes: Tensor) -> Tensor:
         """Give each detection its best label, then each label its best detection: (m,) indices, -1 for none."""
         partner = torch.full((len(label_boxes),), -1, device=boxes.device)

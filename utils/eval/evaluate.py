@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from itertools import zip_longest
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from utils.boxes import scale_boxes
 from utils.data.loader import Batch, normalise
 from utils.device import Stopwatch
+from utils.distributed import Processes
 from utils.errors import UserError
 from utils.eval.confusion import ConfusionMatrix
 from utils.eval.metrics import ClassMetrics, ap_per_class, fitness, labels_per_image, match_detections
@@ -113,6 +115,13 @@ class Evaluation:
         """The number by which the best checkpoint is chosen."""
         return fitness(self.precision, self.recall, self.map50, self.map50_95)
 
+    @property
+    def class_ap(self) -> list[float]:
+        """AP50-95 of each class; the mean for classes without labels (v6.1)."""
+        found = np.full(len(self.names), self.map50_95)
+        found[self.metrics.classes] = self.metrics.ap50_95
+        return found.tolist()
+
     def table(self, every_class: bool = False) -> list[str]:
         """Return v6.1's table: a header, the means, then one row a class that has labels.
 
@@ -145,6 +154,7 @@ def evaluate(
     settings: EvaluationSettings,
     criterion: Criterion | None = None,
     sinks: Sequence[Sink] = (),
+    processes: Processes = Processes(),  # noqa: B008  frozen
 ) -> Evaluation:
     """Run ``forward`` over ``batches`` and measure its detections in the pixels of the original images.
 
@@ -156,6 +166,8 @@ def evaluate(
         settings: thresholds and device.
         criterion: takes raw outputs and (n, 6) targets, gives the loss and its (3,) parts.
         sinks: receive the detections of each batch.
+        processes: several may share the work, each with every ``size``-th batch; they all get the same figures as one
+            process would, to the bit, but for the times, which are those of the main process.
 
     Raises:
         UserError: the network predicts another number of classes than ``names`` has, or there is no image.
@@ -163,26 +175,21 @@ def evaluate(
     if settings.single_class:
         names = {0: names[0] if len(names) == 1 else "item"}
     tally, clocks = _Tally(len(names)), [Stopwatch(settings.device) for _ in range(3)]
-    losses: list[Tensor] = []
     for batch in progress(batches, "validating", unit="batch"):
         with clocks[0]:
             images = normalise(batch.images.to(settings.device, non_blocking=True))  # (B, 3, H, W)
         with clocks[1]:
             decoded, raw = forward(images)  # (B, N, 5 + classes)
-        if criterion is not None and raw is not None:
-            losses.append(criterion(raw, batch.targets.to(settings.device))[1].float())
+        losses = criterion(raw, batch.targets)[1].float().cpu() if criterion is not None and raw is not None else None
         with clocks[2]:
             detections = _detect(decoded, settings, len(names))
         detections = [found.cpu() for found in detections]
-        native = tally.add(batch, detections)
+        native = tally.add(batch, detections, losses)
         for sink in sinks:
             sink.write(batch, detections, native)
-    if not tally.images:
-        raise UserError("there is no image to evaluate; check the 'val' entry of the data set YAML")
-    if not len(tally.labels):
-        LOGGER.warning("no labels found in the data set: every metric is 0")
-    parts = torch.stack(losses).mean(0).tolist() if losses else (0.0, 0.0, 0.0)
-    return tally.summary(names, tuple(parts), tuple(clock.seconds * 1e3 / tally.images for clock in clocks))
+    speed_ms = tuple(clock.seconds * 1e3 / max(tally.images, 1) for clock in clocks)
+    tallies = processes.gather(tally)  # None on all but the main process
+    return cast(Evaluation, processes.broadcast(tallies and _merged(tallies).summary(names, speed_ms)))
 
 
 def _detect(decoded: Tensor, settings: EvaluationSettings, class_count: int) -> list[Tensor]:
@@ -206,44 +213,66 @@ def _detect(decoded: Tensor, settings: EvaluationSettings, class_count: int) -> 
     return detections
 
 
+@dataclass(frozen=True)
+class _Record:
+    """What the metrics need of one batch."""
+
+    correct: Tensor  # (n, 10) bool
+    found: Tensor  # (n, 6)
+    labels: Tensor  # (m, 5)
+    losses: Tensor | None  # (3,)
+
+
 class _Tally:
-    """Collects, image by image, what the metrics need."""
+    """Collects, batch by batch, what the metrics need."""
 
     def __init__(self, class_count: int):
         self.confusion = ConfusionMatrix(class_count)
         self.images = 0
-        self._correct = [torch.zeros(0, 10, dtype=torch.bool)]
-        self._found = [torch.zeros(0, 6)]
-        self._labels = [torch.zeros(0, 5)]
+        self.records: list[_Record] = []
 
-    def add(self, batch: Batch, detections: list[Tensor]) -> list[Tensor]:
+    def add(self, batch: Batch, detections: list[Tensor], losses: Tensor | None) -> list[Tensor]:
         """Match a batch and return its detections in the pixels of the original images."""
         input_hw = (batch.images.shape[2], batch.images.shape[3])
         labels = labels_per_image(batch.targets.cpu().float(), len(detections), input_hw)
         geometry = zip(batch.original_hw, batch.ratios, batch.pads_xy, strict=True)
-        native = []
+        native, all_labels, correct = [], [], []
         for found, label, (original_hw, ratio, pad_xy) in zip(detections, labels, geometry, strict=True):
             found, label = found.clone(), label.clone()
             found[:, :4] = scale_boxes(found[:, :4], input_hw, original_hw, ratio, pad_xy)
             label[:, 1:] = scale_boxes(label[:, 1:], input_hw, original_hw, ratio, pad_xy)
             if self.confusion.class_count == 1:
                 label[:, 0] = 0
-            self._correct.append(match_detections(found, label))
-            self._found.append(found)
-            self._labels.append(label)
+            correct.append(match_detections(found, label))
             self.confusion.update(found, label)
             native.append(found)
+            all_labels.append(label)
         self.images += len(detections)
+        self.records.append(_Record(torch.cat(correct), torch.cat(native), torch.cat(all_labels), losses))
         return native
 
-    @property
-    def labels(self) -> np.ndarray:
-        """(m,) class of every label."""
-        return torch.cat(self._labels)[:, 0].numpy().astype(int)
-
-    def summary(self, names: Mapping[int, str], losses: tuple[float, ...], speed_ms: tuple[float, ...]) -> Evaluation:
+    def summary(self, names: Mapping[int, str], speed_ms: tuple[float, ...]) -> Evaluation:
         """Compute the metrics of everything collected."""
-        found = torch.cat(self._found).numpy()
-        metrics = ap_per_class(torch.cat(self._correct).numpy(), found[:, 4], found[:, 5], self.labels)
-        counts = np.bincount(self.labels, minlength=len(names))
-        return Evaluation(metrics, names, self.images, counts, losses, speed_ms, self.confusion)
+        if not self.images:
+            raise UserError("there is no image to evaluate; check the 'val' entry of the data set YAML")
+        labels = torch.cat([record.labels for record in self.records])[:, 0].numpy().astype(int)
+        if not len(labels):
+            LOGGER.warning("no labels found in the data set: every metric is 0")
+        losses = [record.losses for record in self.records if record.losses is not None]
+        parts = torch.stack(losses).mean(0).tolist() if losses else (0.0, 0.0, 0.0)
+        found = torch.cat([record.found for record in self.records]).numpy()
+        correct = torch.cat([record.correct for record in self.records]).numpy()
+        metrics = ap_per_class(correct, found[:, 4], found[:, 5], labels)
+        counts = np.bincount(labels, minlength=len(names))
+        return Evaluation(metrics, names, self.images, counts, tuple(parts), speed_ms, self.confusion)
+
+
+def _merged(tallies: list[_Tally]) -> _Tally:
+    """Return one tally of all, with the batches in the order in which they were dealt to the processes in turn."""
+    whole = _Tally(tallies[0].confusion.class_count)
+    rounds = zip_longest(*(tally.records for tally in tallies))
+    whole.records = [record for records in rounds for record in records if record is not None]
+    whole.images = sum(tally.images for tally in tallies)
+    for tally in tallies:
+        whole.confusion.add(tally.confusion)
+    return whole

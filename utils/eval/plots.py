@@ -166,13 +166,14 @@ def _draw_density(axes: Axes, points: np.ndarray, x_label: str, y_label: str) ->
 def save_results_plot(csv_path: Path) -> Path:
     """Draw ``results.png`` beside a ``results.csv`` and return its path.
 
-    Each panel shows one column over the epochs, with a dotted line smoothed by a Gaussian (σ = 3 epochs).
+    Each panel shows one column over the epochs, with a dotted line smoothed by a Gaussian (σ = 3 epochs). Epochs that
+    were not validated have gaps (NaN), over which the lines go on.
 
     Raises:
         UserError: the file is missing, empty or lacks columns.
     """
     try:
-        table = pd.read_csv(csv_path)
+        table = pd.read_csv(csv_path, skipinitialspace=True)
     except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise UserError(f"cannot read '{csv_path}' ({error}); expected the results.csv of a training run") from error
     table.columns = table.columns.str.strip()
@@ -182,8 +183,10 @@ def save_results_plot(csv_path: Path) -> Path:
     figure = Figure(figsize=(12, 6), layout="constrained")
     for axes, column in zip(figure.subplots(2, 5).ravel(), RESULT_COLUMNS, strict=True):
         values = table.iloc[:, column].to_numpy(float)
-        axes.plot(epochs, values, color=INK, marker=".", markersize=5, linewidth=1.5, label="results")
-        axes.plot(epochs, _gaussian_smooth(values, 3), color="#f58231", linestyle=":", linewidth=2, label="smooth")
+        known = np.isfinite(values)
+        smoothed = _gaussian_smooth(values, 3)[known]
+        axes.plot(epochs[known], values[known], color=INK, marker=".", markersize=5, linewidth=1.5, label="results")
+        axes.plot(epochs[known], smoothed, color="#f58231", linestyle=":", linewidth=2, label="smooth")
         axes.set_title(table.columns[column], fontsize=11)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
         axes.grid(color="0.92")

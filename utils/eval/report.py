@@ -20,6 +20,7 @@ def measure(
     folder: Path,
     sinks: Sequence[Sink] = (),
     every_class: bool = False,
+    draws: bool = True,
 ) -> Evaluation:
     """Evaluate a model, print v6.1's table and leave curves, confusion matrix and pictures of the first batches.
 
@@ -31,12 +32,14 @@ def measure(
         folder: where the pictures go.
         sinks: what else receives the detections.
         every_class: list the classes even if there are 50 or more.
+        draws: leave curves and pictures.
     """
-    pictures = BatchPictureSink(folder, names)
-    result = evaluate(lambda images: (predict(images), None), loader, names, settings, sinks=[pictures, *sinks])
+    pictures = [BatchPictureSink(folder, names)] if draws else []
+    result = evaluate(lambda images: (predict(images), None), loader, names, settings, sinks=[*pictures, *sinks])
     for line in result.table(every_class):
         LOGGER.info(line)
-    save_evaluation_plots(result, folder)
+    if draws:
+        save_evaluation_plots(result, folder)
     LOGGER.info(f"Results saved to {folder}")
     return result
 

@@ -26,10 +26,11 @@ class EpochReport:
     epoch: int  # from 0
     epochs: int
     losses: list[float]  # box, objectness, class, or more; mean of the epoch
-    evaluation: Evaluation  # of the averaged weights
+    evaluation: Evaluation | None  # of the averaged weights; None when the epoch was not validated
     learning_rates: list[float]  # of the groups norm, weight, bias, at the end of the epoch
     seconds: float  # of training, without validation
     images: int
+    waiting: float = 0.0  # seconds of these spent waiting for batches
 
 
 class Hook:

@@ -22,6 +22,7 @@ class ScaleFigures(Hook):
         folder: the run folder. ``nam_start.npz`` keeps what the scales were before training, through interruptions.
         scales: by name, see sparse_scales; they change while the run trains.
         first_epoch: 0 for a run that begins.
+        draw: draw ``nam_scales.png`` at the end.
 
     Attributes:
         column: name of ``share_below`` in results.csv.
@@ -29,8 +30,9 @@ class ScaleFigures(Hook):
 
     column = f"nam/below_{SMALL:g}"
 
-    def __init__(self, folder: Path, scales: Mapping[str, Tensor], first_epoch: int = 0) -> None:
+    def __init__(self, folder: Path, scales: Mapping[str, Tensor], first_epoch: int = 0, draw: bool = True) -> None:
         self.folder = folder
+        self.draw = draw
         self.scales = scales
         if first_epoch == 0:
             with atomic_write(self._start_file) as temporary:
@@ -54,5 +56,7 @@ class ScaleFigures(Hook):
 
     def training_end(self) -> None:
         """Draw ``nam_scales.png``."""
+        if not self.draw:
+            return
         start = dict(np.load(self._start_file)) if self._start_file.is_file() else {}
         save_scale_plot(start, self._values(), self.folder / "results.csv", self.column, self.folder / "nam_scales.png")

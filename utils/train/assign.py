@@ -1,6 +1,6 @@
 """Which predictions answer for which objects (v6.1's assignment)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -19,6 +19,12 @@ class Positives:
     box: Tensor  # (n, 4) x, y relative to the cell's corner, w, h; in grid units
     classes: Tensor  # (n,) int64
     anchor_wh: Tensor  # (n, 2) in grid units
+
+    def to(self, device: torch.device) -> "Positives":
+        """Return them on ``device``, without waiting for it."""
+        if self.image.device == device:
+            return self
+        return Positives(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
 
 
 def assign_targets(

@@ -4,7 +4,7 @@ import copy
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 DECAY = 0.9999
 RAMP = 2000  # updates
@@ -26,13 +26,16 @@ class ModelAverage:
     def __init__(self, model: nn.Module) -> None:
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.updates = 0
+        self._followed: nn.Module | None = None  # the model that the second of these lists belongs to
+        self._pairs: tuple[list[Tensor], list[Tensor]] = ([], [])
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Move the average towards ``model``, after an optimizer step. Integer buffers stay as they were."""
         self.updates += 1
-        average, current = self.model.state_dict(), model.state_dict()
-        names = [name for name, tensor in average.items() if tensor.is_floating_point()]
-        torch._foreach_lerp_(
-            [average[name] for name in names], [current[name] for name in names], 1 - decay_after(self.updates)
-        )
+        if self._followed is not model:  # tensors of a model change in place only, so they are looked up once
+            average, current = self.model.state_dict(), model.state_dict()
+            names = [name for name, tensor in average.items() if tensor.is_floating_point()]
+            self._pairs = [average[name] for name in names], [current[name] for name in names]
+            self._followed = model
+        torch._foreach_lerp_(*self._pairs, 1 - decay_after(self.updates))

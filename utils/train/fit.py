@@ -1,14 +1,15 @@
-"""The training loop: ``fit`` is the epochs, ``train_one_epoch`` the steps."""
+"""The training loop: ``Fit`` is the epochs, ``train_one_epoch`` the batches."""
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from utils.data.loader import BatchLoader, normalise
+from utils.data.loader import Batch, BatchLoader
+from utils.distributed import Processes
 from utils.errors import UserError
 from utils.eval.evaluate import Evaluation
 from utils.hooks.base import BatchReport, EpochReport, Hook
@@ -16,94 +17,130 @@ from utils.log import LOGGER
 from utils.train.optim import apply_settings
 from utils.train.schedule import GROUPS, Schedule
 from utils.train.state import TrainState
+from utils.train.step import TrainingStep
 
 LARGEST_GRADIENT_NORM = 10.0  # as in versions after v6.1
+LOSSES_IN_FLIGHT = 32  # batches after which a GPU, or the other processes, are asked whether all losses were finite
+
+Save = Callable[[TrainState, EpochReport, bool, bool], None]  # best epoch so far? last epoch?
 
 
-class Criterion(Protocol):
-    """A loss made of parts, as DetectionLoss is."""
-
-    @property
-    def part_names(self) -> tuple[str, ...]:
-        """Name the parts."""
-
-    def __call__(self, outputs: list[Tensor], targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the scalar to minimise, and the parts, detached."""
+def keep_nothing(state: TrainState, report: EpochReport, is_best: bool, is_last: bool) -> None:
+    """Write no checkpoint."""
 
 
-def fit(
-    state: TrainState,
-    loader: BatchLoader,
-    criterion: Criterion,
-    schedule: Schedule,
-    validate: Callable[[nn.Module], Evaluation],
-    save: Callable[[TrainState, EpochReport, bool], None],
-    hooks: Sequence[Hook],
-) -> None:
-    """Train from ``state.epoch`` to the end of the schedule, or until the stopper stops.
+@dataclass(frozen=True)
+class Fit:
+    """The epochs of a run.
 
-    Args:
-        state: what is trained; moves on in place.
-        loader: training batches.
-        criterion: the loss.
+    Attributes:
+        loader: training batches; of this process's share of the images.
+        step: computes gradients.
         schedule: learning rates and length.
-        validate: measures the averaged weights after each epoch.
-        save: writes checkpoints; told whether the epoch is the best so far.
+        validate: measures the averaged weights.
+        save: writes checkpoints.
         hooks: listeners.
-
-    Raises:
-        UserError: the loss is not finite.
+        processes: those that train together; only the main one has ``save`` and ``hooks`` called.
+        every_epoch: validate after each epoch, else after the last one only, and never stop early.
+        weigh: turns the average precision of each class into weights by which images are drawn (--image-weights).
     """
-    for epoch in range(state.epoch, schedule.epochs):
-        start = time.perf_counter()
-        losses = train_one_epoch(state, loader, criterion, schedule, hooks)
+
+    loader: BatchLoader
+    step: TrainingStep
+    schedule: Schedule
+    validate: Callable[[nn.Module], Evaluation]
+    save: Save = keep_nothing
+    hooks: Sequence[Hook] = ()
+    processes: Processes = field(default_factory=Processes)
+    every_epoch: bool = True
+    weigh: Callable[[Sequence[float]], np.ndarray] | None = None
+
+    def __call__(self, state: TrainState) -> Evaluation | None:
+        """Train from ``state.epoch`` to the end of the schedule, or until the stopper stops.
+
+        Returns:
+            the last validation, None when there was no epoch left.
+
+        Raises:
+            UserError: the loss is not finite.
+        """
+        evaluation = None
+        for epoch in range(state.epoch, self.schedule.epochs):
+            report = self._run_epoch(state)
+            evaluation = report.evaluation
+            state.epoch = epoch + 1
+            is_best = evaluation is not None and state.stopper.update(epoch, evaluation.fitness)
+            state.class_ap = evaluation.class_ap if evaluation else state.class_ap
+            stops = self.every_epoch and state.stopper.should_stop(epoch)
+            if self.processes.is_main:
+                for hook in self.hooks:
+                    hook.epoch_end(report)
+                self.save(state, report, is_best, stops or state.epoch == self.schedule.epochs)
+            if stops:
+                LOGGER.info(
+                    f"Stopping: no better fitness for {state.stopper.patience} epochs since epoch "
+                    f"{state.stopper.best_epoch}. Use --patience to wait longer, --patience 0 to never stop early"
+                )
+                break
+        return evaluation
+
+    def _run_epoch(self, state: TrainState) -> EpochReport:
+        epoch, start = state.epoch, time.perf_counter()
+        if self.weigh:
+            self.loader.set_weights(self.weigh(state.class_ap))
+        hooks = self.hooks if self.processes.is_main else ()
+        losses, waiting = train_one_epoch(state, self.loader, self.step, self.schedule, hooks, self.processes)
         seconds = time.perf_counter() - start
-        evaluation = validate(state.average.model)
-        rates = schedule.at((epoch + 1) * len(loader) - 1).learning_rates
-        report = EpochReport(
-            epoch, schedule.epochs, losses, evaluation, [rates[name] for name in GROUPS], seconds, len(loader.dataset)
+        evaluation = None
+        if self.every_epoch or epoch + 1 == self.schedule.epochs:
+            self.processes.copy_from_main(state.average.model.state_dict().values())  # batch norm statistics differ
+            evaluation = self.validate(state.average.model)
+        rates = self.schedule.at((epoch + 1) * len(self.loader) - 1).learning_rates
+        return EpochReport(
+            epoch=epoch,
+            epochs=self.schedule.epochs,
+            losses=losses,
+            evaluation=evaluation,
+            learning_rates=[rates[name] for name in GROUPS],
+            seconds=seconds,
+            images=len(self.loader.dataset),
+            waiting=waiting,
         )
-        state.epoch = epoch + 1
-        is_best = state.stopper.update(epoch, evaluation.fitness)
-        for hook in hooks:
-            hook.epoch_end(report)
-        save(state, report, is_best)
-        if state.stopper.should_stop(epoch):
-            LOGGER.info(
-                f"Stopping: no better fitness for {state.stopper.patience} epochs since epoch "
-                f"{state.stopper.best_epoch}. Use --patience to wait longer, --patience 0 to never stop early"
-            )
-            return
 
 
 def train_one_epoch(
-    state: TrainState, loader: BatchLoader, criterion: Criterion, schedule: Schedule, hooks: Sequence[Hook]
-) -> list[float]:
-    """Run epoch ``state.epoch`` and return the mean of each part of the loss."""
+    state: TrainState,
+    loader: BatchLoader,
+    step: TrainingStep,
+    schedule: Schedule,
+    hooks: Sequence[Hook] = (),
+    processes: Processes = Processes(),  # noqa: B008  frozen
+) -> tuple[list[float], float]:
+    """Run epoch ``state.epoch``; return the mean of each part of the loss, and the seconds of waiting for batches."""
     device = next(state.model.parameters()).device
+    part_names = step.criterion.part_names
     loader.set_epoch(state.epoch)
     state.model.train()
-    mean = torch.zeros(len(criterion.part_names), device=device)
+    mean = torch.zeros(len(part_names), device=device)
+    in_flight = 1 if device.type == "cpu" and processes.size == 1 else LOSSES_IN_FLIGHT
+    losses = _LossCheck(state.epoch, part_names, in_flight, processes)
     for hook in hooks:
         hook.epoch_start(state.epoch, schedule.epochs, len(loader))
-    for number, batch in enumerate(loader):
+    batches = _Timed(loader)
+    for number, batch in enumerate(batches):
         iteration = state.epoch * len(loader) + number
         settings = schedule.at(iteration)
         apply_settings(state.optimizer, settings)
-        batch = batch.to_device(device)
-        with torch.autocast(device.type, torch.float16) if state.scaler.is_enabled() else nullcontext():
-            outputs = state.model(normalise(batch.images))
-        loss, parts = criterion([output.float() for output in outputs], batch.targets)
-        position = f"epoch {state.epoch}, batch {number}"
-        _require_finite(loss, criterion.part_names, parts, position)  # FP16 too: loss scaling mends gradients only
-        state.scaler.scale(loss).backward()
+        loss, parts = step(state, batch, number)
+        losses.add(loss, parts)  # FP16 too: loss scaling mends gradients only
         if iteration - state.last_step >= settings.accumulate:
             optimizer_step(state)
             state.last_step = iteration
         mean += (parts - mean) / (number + 1)
         for hook in hooks:
-            hook.batch_end(BatchReport(state.epoch, number, len(loader), batch, mean))
-    return mean.tolist()
+            hook.batch_end(BatchReport(state.epoch, number, len(loader), batch, mean * processes.size))
+    losses.check()
+    return processes.sum(mean).tolist(), batches.seconds
 
 
 def optimizer_step(state: TrainState) -> None:
@@ -116,10 +153,54 @@ def optimizer_step(state: TrainState) -> None:
     state.average.update(state.model)
 
 
-def _require_finite(loss: Tensor, names: Sequence[str], parts: Tensor, position: str) -> None:
-    if not torch.isfinite(loss):
-        named = ", ".join(f"{name} {value:.4g}" for name, value in zip(names, parts.tolist(), strict=True))
-        raise UserError(
-            f"the loss is not finite in {position} ({named}); "
-            "lower lr0 or warmup_bias_lr in the --hyp file, and check the labels"
-        )
+class _Timed:
+    """Iterates over ``items`` and adds up the seconds spent waiting for them."""
+
+    def __init__(self, items: Iterable[Batch]) -> None:
+        self.items = items
+        self.seconds = 0.0
+
+    def __iter__(self) -> Iterator[Batch]:
+        start = time.perf_counter()
+        for item in self.items:
+            self.seconds += time.perf_counter() - start
+            yield item
+            start = time.perf_counter()
+
+
+class _LossCheck:
+    """Stops a run whose loss is not finite, on all processes together.
+
+    Reading a loss waits for the GPU to compute it, so that several are read at once.
+    """
+
+    def __init__(self, epoch: int, part_names: Sequence[str], in_flight: int, processes: Processes) -> None:
+        self._epoch, self._part_names, self._in_flight, self._processes = epoch, part_names, in_flight, processes
+        self._checked = 0
+        self._pending: list[tuple[Tensor, Tensor]] = []
+
+    def add(self, loss: Tensor, parts: Tensor) -> None:
+        """Take the loss of the next batch, and its parts."""
+        self._pending.append((loss, parts))
+        if len(self._pending) >= self._in_flight:
+            self.check()
+
+    def check(self) -> None:
+        """Look at all losses taken since the last time.
+
+        Raises:
+            UserError: one is not finite, here or on another process.
+        """
+        if not self._pending:
+            return
+        infinite = ~torch.stack([loss for loss, _ in self._pending]).isfinite()
+        bad = self._processes.sum(infinite.float()).nonzero().flatten().tolist()
+        if bad:
+            values = self._pending[bad[0]][1].tolist()
+            named = ", ".join(f"{name} {value:.4g}" for name, value in zip(self._part_names, values, strict=True))
+            raise UserError(
+                f"the loss is not finite in epoch {self._epoch}, batch {self._checked + bad[0]} ({named}); "
+                "lower lr0 or warmup_bias_lr in the --hyp file, and check the labels"
+            )
+        self._checked += len(self._pending)
+        self._pending.clear()

@@ -1,7 +1,8 @@
 """YOLOv5's training loss: box (CIoU), objectness and class, over all levels."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,8 @@ BALANCE = {3: [4.0, 1.0, 0.4]}  # weight of each level's objectness, finest firs
 BALANCE_OTHERWISE = [4.0, 1.0, 0.25, 0.06, 0.02]
 FOCAL_ALPHA = 0.25
 PARTS = ("box", "obj", "cls")
+
+Total = Callable[[Tensor], Tensor]  # sums over the processes that share a batch
 
 
 class PickOutputs(torch.autograd.Function):
@@ -38,9 +41,28 @@ class PickOutputs(torch.autograd.Function):
         return gradient, *[None] * len(index)
 
 
+class Criterion(Protocol):
+    """A loss made of parts, as DetectionLoss is."""
+
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        """Name the parts."""
+
+    def __call__(self, outputs: list[Tensor], targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the scalar to minimise, and the parts, detached."""
+
+
+def unshared(tensor: Tensor) -> Tensor:
+    """Return the sum over all processes when there is one."""
+    return tensor
+
+
 @dataclass
 class DetectionLoss:
     """The loss of one head. Gains are those of v6.1's hyperparameters, already scaled to head and image size.
+
+    Several processes that share a batch get the loss of the whole batch: each computes the terms of its own images and
+    divides them by the counts of all, so that the gradients, summed over the processes, are those of one process.
 
     Attributes:
         anchors: (levels, anchors, 2) in grid units.
@@ -53,6 +75,7 @@ class DetectionLoss:
         label_smoothing: ε; targets become 1 - ε/2 and ε/2.
         autobalance: adapt ``balance`` to the level losses, call by call.
         balance: weight of each level's objectness.
+        total: sums a tensor over the processes that share each batch.
     """
 
     anchors: Tensor
@@ -68,6 +91,7 @@ class DetectionLoss:
     label_smoothing: float = 0.0
     autobalance: bool = False
     balance: list[float] = field(default_factory=list)
+    total: Total = unshared
     part_names: ClassVar[tuple[str, ...]] = PARTS
 
     def __post_init__(self) -> None:
@@ -80,34 +104,42 @@ class DetectionLoss:
 
         Args:
             outputs: per level, raw (B, anchors, rows, columns, 5 + classes).
-            targets: (n, 6) image index, class, x, y, w, h; xywh in [0, 1] of the input.
+            targets: (n, 6) image index, class, x, y, w, h; xywh in [0, 1] of the input. Best on the CPU: they are
+                matched where they are, and on a GPU that would wait for everything queued before.
 
         Returns:
             The scalar to minimise (a sum over the batch, as in v6.1) and the detached parts (3,): box, objectness,
-            class; each times its gain, as a mean over the batch.
+            class; each times its gain, as a mean over the batch. With several processes both are this one's share.
         """
+        device, images = outputs[0].device, outputs[0].shape[0]
         grids = [(output.shape[2], output.shape[3]) for output in outputs]
-        assigned = assign_targets(targets, grids, self.anchors, self.ratio_limit)
+        assigned = assign_targets(targets, grids, self.anchors.to(targets.device), self.ratio_limit)
+        counts = torch.tensor([images, *(len(positives.image) for positives in assigned)], dtype=torch.float32)
+        all_images, *all_positives = self.total(counts)
         box, objectness, classification = (outputs[0].new_zeros(()) for _ in PARTS)
         for level, (output, positives) in enumerate(zip(outputs, assigned, strict=True)):
+            positives = positives.to(device)
             wanted = output.new_zeros(output.shape[:4])  # objectness
             index = (positives.image, positives.anchor, positives.row, positives.column)
             predicted, objectness_logits = PickOutputs.apply(output, *index)
             if len(positives.image):
                 overlap = box_overlap(predicted, positives)
-                box = box + (1 - overlap).mean()
+                share = len(positives.image) / all_positives[level]
+                box = box + (1 - overlap).mean() * share
                 wanted[index] = overlap.detach().clamp(min=0).to(wanted.dtype)
                 if self.classes > 1:
-                    classification = classification + self._class_loss(predicted[:, 5:], positives.classes)
+                    class_loss = self._class_loss(predicted[:, 5:], positives.classes)
+                    classification = classification + class_loss * share
             level_loss = self._binary_loss(objectness_logits, wanted, self.objectness_positive_weight)
+            level_loss = level_loss * (images / all_images)
             objectness = objectness + level_loss * self.balance[level]
             if self.autobalance:
-                self.balance[level] = self.balance[level] * 0.9999 + 0.0001 / level_loss.item()
+                self.balance[level] = self.balance[level] * 0.9999 + 0.0001 / self.total(level_loss.detach()).item()
         if self.autobalance:
             middle = self.balance[self.strides.index(16.0)]
             self.balance = [value / middle for value in self.balance]
         parts = torch.stack((box * self.box_gain, objectness * self.objectness_gain, classification * self.class_gain))
-        return parts.sum() * outputs[0].shape[0], parts.detach()
+        return parts.sum() * all_images, parts.detach()
 
     def _class_loss(self, logits: Tensor, classes: Tensor) -> Tensor:
         wanted = torch.full_like(logits, 0.5 * self.label_smoothing)
@@ -116,7 +148,7 @@ class DetectionLoss:
 
     def _binary_loss(self, logits: Tensor, wanted: Tensor, positive_weight: float) -> Tensor:
         """Mean binary cross-entropy, focal when ``focal_gamma`` says so."""
-        weight = None if positive_weight == 1.0 else logits.new_tensor(positive_weight)
+        weight = None if positive_weight == 1.0 else logits.new_full((), positive_weight)
         if self.focal_gamma <= 0:
             return F.binary_cross_entropy_with_logits(logits, wanted, pos_weight=weight)
         loss = F.binary_cross_entropy_with_logits(logits, wanted, pos_weight=weight, reduction="none")

@@ -1,222 +1,251 @@
-"""One training run: a model and a data set in, checkpoints and pictures out."""
+"""One training run: a network and a data set in, checkpoints and pictures out."""
 
-import copy
 import dataclasses
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from utils.checkpoint import Checkpoint
-from utils.data.augment import Augmentation
-from utils.data.config import DatasetConfig
-from utils.data.dataset import DetectionDataset
-from utils.data.labels import Sample
-from utils.data.loader import BatchLoader, make_loader, make_validation_loader
-from utils.device import worker_count
-from utils.eval.evaluate import Evaluation, EvaluationSettings, evaluate
+from utils.data.loader import QUAD, Batch, BatchLoader
+from utils.eval.evaluate import Evaluation
 from utils.eval.plots import save_label_plot
 from utils.files import write_yaml
 from utils.hooks.base import EpochReport, Hook
-from utils.hooks.console import Console
-from utils.hooks.csv_file import CsvFile
-from utils.hooks.pictures import TrainingPictures
-from utils.hooks.scales import ScaleFigures
 from utils.log import LOGGER
+from utils.sizes import fit_size
+from utils.train.anchors import fit_anchors
+from utils.train.batch_size import choose_batch_size, unchanged
+from utils.train.batches import BatchSource, image_weighting
+from utils.train.compilation import compile_network
 from utils.train.ema import ModelAverage
-from utils.train.fit import Criterion, fit
-from utils.train.hyperparameters import Hyperparameters, as_dict, scale_gains
-from utils.train.loss import DetectionLoss
-from utils.train.optim import make_optimizer
-from utils.train.options import TrainOptions
+from utils.train.fit import Fit
+from utils.train.header import describe_run
+from utils.train.hyperparameters import as_dict
+from utils.train.listeners import make_hooks
+from utils.train.loss import Criterion
+from utils.train.objective import detection_loss, training_loss
+from utils.train.optim import freeze_layers, make_optimizer
+from utils.train.precision import choose_precision
 from utils.train.saving import CheckpointWriter
-from utils.train.schedule import EarlyStopper, Schedule, scaled_weight_decay
-from utils.train.sparsity import PenalisedLoss, sparse_scales
+from utils.train.schedule import EarlyStopper, Schedule, scaled_weight_decay, warmup_iterations
+from utils.train.setup import Setup
 from utils.train.state import TrainState
+from utils.train.step import MultiScale, TrainingStep
+from utils.train.sync_norm import share_batch_norms
+from utils.train.validation import Validator
 
 if TYPE_CHECKING:
     from models.yolo import Model
 
 
-@dataclass(frozen=True)
 class Run:
-    """What stays the same while a run trains.
+    """A network about to be trained.
+
+    Args:
+        setup: options, data and place. The processes must be connected.
+        model: fresh, or as built for ``resumed``. It is brought to its device and into the form in which it is trained.
+        resumed: checkpoint to go on from; None for a new run, whose anchors are checked and batch size chosen.
 
     Attributes:
-        folder: where it writes.
-        options: as given.
-        hyp: as read, before gains are scaled to head and image size.
-        config: the data set.
-        samples: its images and labels, by split.
-        image_size: px, a multiple of the stride.
-        device: where it runs.
+        image_size: px, a multiple of the network's stride.
+        precision: what the network computes in.
+        batches: makes the loaders.
     """
 
-    folder: Path
-    options: TrainOptions
-    hyp: Hyperparameters
-    config: DatasetConfig
-    samples: dict[str, list[Sample]]
-    image_size: int
-    device: torch.device
+    def __init__(self, setup: Setup, model: "Model", resumed: Checkpoint | None = None) -> None:
+        options, stride = setup.options, model.largest_stride
+        self.setup, self.model, self.resumed = setup, model, resumed
+        self.image_size = fit_size(options.imgsz, stride, floor=2 * stride)
+        self.batches = BatchSource(setup, self.image_size, stride)
+        model.to(setup.device).to(memory_format=torch.channels_last)
+        frozen = freeze_layers(model, options.freeze)
+        if frozen:
+            LOGGER.info(f"freezing {len(frozen)} parameter tensors of --freeze {' '.join(map(str, options.freeze))}")
+        if resumed is None and not options.noautoanchor:
+            fit_anchors(model.detect, setup.samples["train"], self.image_size, setup.hyp.anchor_t, options.seed)
+            setup.processes.copy_from_main([model.detect.anchors])
+        self.precision = choose_precision(options.precision, model, setup.device, self.image_size)
+        if options.batch_size == -1:
+            options.batch_size = self._choose_batch_size()
 
-    def train(self, model: "Model", resumed: Checkpoint | None = None) -> CheckpointWriter:
-        """Train ``model``, from ``resumed`` if given; leave stripped checkpoints and pictures.
+    def train(self, folder: Path) -> Path:
+        """Train; leave stripped checkpoints and pictures in ``folder``.
+
+        Returns:
+            the best checkpoint.
 
         Raises:
             UserError: an image is gone, or the loss is not finite.
         """
-        model.to(self.device).to(memory_format=torch.channels_last)
-        loader = self.training_loader()
-        validator = self.validator(model)
-        schedule = self.schedule(len(loader))
-        state = self.initial_state(model)
-        writer = CheckpointWriter(self.folder / "weights", self.checkpoint_header(model))
-        if resumed:
-            state.restore(resumed.training or {}, resumed.state)
-        else:
-            self.describe(model)
-            writer.start(state)
-        criterion = self.training_criterion(model)
-        hooks = self.hooks(state, criterion)
-        LOGGER.info(f"Training epochs {state.epoch} to {schedule.epochs - 1} at {self.image_size} px in {self.folder}")
+        options, is_main = self.setup.options, self.setup.processes.is_main
+        writer = CheckpointWriter(folder / "weights", self._header(), options.save_period, options.nosave)
+        state = self._initial_state()
+        self._begin(state, writer, folder)
+        fit, hooks = self._fit(state), cast(list[Hook], [])
+        if is_main:
+            csv, hooks = make_hooks(self.setup, fit, state, folder)
+
+            def save(state: TrainState, report: EpochReport, is_best: bool, is_last: bool) -> None:
+                state.results = csv.lines
+                writer(state, report, is_best, is_last)
+
+            fit = dataclasses.replace(fit, save=save, hooks=hooks)
+        LOGGER.info(f"Training epochs {state.epoch} to {options.epochs - 1} at {self.image_size} px in {folder}")
         try:
-            fit(state, loader, criterion, schedule, validator, writer, hooks)
+            fit(state)
         except KeyboardInterrupt:
-            LOGGER.info(f"\nInterrupted; go on with: python train.py --resume {shlex.quote(str(self.folder))}")
+            if not options.nosave:
+                LOGGER.info(f"\nInterrupted; go on with: python train.py --resume {shlex.quote(str(folder))}")
             raise
-        writer.finish()
+        if is_main:
+            writer.finish()
         for hook in hooks:
             hook.training_end()
-        return writer
+        return writer.best if writer.best.exists() else writer.last
 
-    def hooks(self, state: TrainState, criterion: Criterion) -> list[Hook]:
-        """Return what listens to the run."""
-        figures: dict[str, Callable[[EpochReport], float]] = {}
-        if "nam" in criterion.part_names:
-            figures["train/nam_loss"] = lambda report: report.losses[criterion.part_names.index("nam")]
-        scales = sparse_scales(state.average.model)
-        listeners: list[Hook] = [TrainingPictures(self.folder, self.config.names)]
-        if scales:
-            listener = ScaleFigures(self.folder, scales, state.epoch)
-            figures[listener.column] = lambda _: listener.share_below()
-            listeners.append(listener)
-        return [Console(criterion.part_names), CsvFile(self.folder / "results.csv", state.epoch, figures), *listeners]
-
-    def training_loader(self) -> BatchLoader:
-        """Return the augmented, shuffled batches."""
-        samples = self.samples["train"]
-        strengths = {field.name: getattr(self.hyp, field.name) for field in dataclasses.fields(Augmentation)}
-        dataset = DetectionDataset(samples, self.image_size, Augmentation(**strengths))
-        batch_size = min(self.options.batch_size, len(samples))
-        workers = worker_count(self.options.workers, batch_size)
-        pin_memory = self.device.type == "cuda"
-        return make_loader(dataset, batch_size, workers, True, self.options.seed, pin_memory)
-
-    def validation_loader(self, stride: int) -> BatchLoader:
-        """Return the validation images in batches twice as large as those of training (v6.1)."""
-        batch_size, workers = 2 * self.options.batch_size, self.options.workers
-        return make_validation_loader(self.samples["val"], self.image_size, batch_size, stride, workers)
-
-    def validator(self, model: "Model") -> "Validator":
-        """Return what measures the averaged weights after each epoch."""
-        loader = self.validation_loader(model.largest_stride)
-        return Validator(loader, self.config.names, self.evaluation_settings(), self.criterion(model))
-
-    def evaluation_settings(self) -> EvaluationSettings:
-        """Return v6.1's thresholds for measuring while and after training."""
-        return EvaluationSettings(single_class=self.options.single_cls, device=self.device)
-
-    def criterion(self, model: "Model") -> DetectionLoss:
-        """Return the loss of the model's head."""
-        head = model.detect
-        hyp = scale_gains(self.hyp, head.nl, head.nc, self.image_size)
-        return DetectionLoss(
-            anchors=head.anchors,
-            classes=head.nc,
-            strides=head.strides,
-            box_gain=hyp.box,
-            objectness_gain=hyp.obj,
-            class_gain=hyp.cls,
-            objectness_positive_weight=hyp.obj_pw,
-            class_positive_weight=hyp.cls_pw,
-            ratio_limit=hyp.anchor_t,
-            focal_gamma=hyp.fl_gamma,
-            label_smoothing=hyp.label_smoothing,
-        )
-
-    def training_criterion(self, model: "Model") -> Criterion:
-        """Return what training minimises: the loss of the head, and nam_l1's penalty where there is something to press.
+    def measure(self, report: Callable[[int, float], None]) -> tuple[float, ...]:
+        """Train and leave nothing but v6.1's seven results, as a trial of a search does.
 
         Args:
-            model: the trained one, on its device.
+            report: told the fitness of each epoch that is validated; may raise to end the trial.
         """
-        scales = sparse_scales(model)
-        if self.hyp.nam_l1 and scales:
-            return PenalisedLoss(self.criterion(model), self.hyp.nam_l1, list(scales.values()))
-        if self.hyp.nam_l1:
-            LOGGER.warning(
-                f"WARNING: nam_l1 {self.hyp.nam_l1:g} of the --hyp file has no effect: the network has no NAM layers; "
-                "choose one that has, such as --cfg models/yolov5-NAM.yaml"
-            )
-        return self.criterion(model)
+        state = self._initial_state()
+        evaluation = dataclasses.replace(self._fit(state), hooks=[_Reporter(report)])(state)
+        return cast(Evaluation, evaluation).results
 
-    def schedule(self, batches: int) -> Schedule:
+    def _choose_batch_size(self) -> int:
+        step = TrainingStep(self.model, self._loss(), self.precision, may_split=False)
+        state = self._initial_state()
+
+        def run(size: int) -> None:
+            state.model.train()
+            step(state, self._empty_batch(size), 0)
+
+        images = len(self.setup.samples["train"])
+        return choose_batch_size(self.model, self.image_size, self.setup.device, run, images)
+
+    def _empty_batch(self, size: int) -> Batch:
+        """Return ``size`` black images, each with an object."""
+        images = torch.zeros(size, 3, self.image_size, self.image_size, dtype=torch.uint8)
+        targets = torch.tensor([[index, 0, 0.5, 0.5, 0.2, 0.2] for index in range(size)])
+        return Batch(images.contiguous(memory_format=torch.channels_last), targets, [], [], [], [])
+
+    def _loss(self) -> Criterion:
+        processes = self.setup.processes
+        return training_loss(self.setup.hyp, self.model, self.image_size, processes.sum, processes.size)
+
+    def _initial_state(self) -> TrainState:
+        options, hyp = self.setup.options, self.setup.hyp
+        decay = scaled_weight_decay(hyp.weight_decay, max(options.batch_size, 1))
+        optimizer = make_optimizer(self.model, hyp, decay, options.optimizer)
+        scaler = torch.amp.GradScaler(self.setup.device.type, enabled=self.precision.scales_losses)
+        return TrainState(self.model, ModelAverage(self.model), optimizer, scaler, EarlyStopper(options.patience))
+
+    def _begin(self, state: TrainState, writer: CheckpointWriter, folder: Path) -> None:
+        """Bring ``state`` to where the run begins or goes on, and see that a checkpoint says so."""
+        resumed, is_main = self.resumed, self.setup.processes.is_main
+        if resumed and resumed.training:
+            state.restore(resumed.training, resumed.state)
+            if is_main and not writer.last.exists():
+                writer.restore(resumed)
+            return
+        if resumed:
+            state.extend(resumed.finished or {}, resumed.state)
+            LOGGER.info(
+                f"The run was over after {state.epoch} epochs: going on from its averaged weights, with fresh momenta "
+                f"and the learning rate of epoch {state.epoch} in a run of {self.setup.options.epochs}"
+            )
+        elif is_main:
+            self._describe(folder)
+        if is_main:
+            writer.start(state)
+
+    def _fit(self, state: TrainState) -> Fit:
+        """Return the epochs to run, without listeners and checkpoints."""
+        setup, options, processes = self.setup, self.setup.options, self.setup.processes
+        loader = self.batches.training()
+        gain = processes.size * (QUAD if options.quad else 1)
+        sizes = MultiScale(self.image_size, self.model.largest_stride, options.seed) if options.multi_scale else None
+        step = TrainingStep(self._network(), self._loss(), self.precision, gain, sizes, processes.size == 1)
+        if options.compile:
+            step = self._compiled(step, state)
+        loss = detection_loss(setup.hyp, self.model, self.image_size)
+        batches = self.batches.validation(self.model.largest_stride, processes.share)
+        validate = Validator(batches, setup.config.names, setup.evaluation_settings, loss, processes)
+        weigh = image_weighting(setup.samples["train"], setup.config.nc) if options.image_weights else None
+        schedule = self._schedule(loader)
+        return Fit(loader, step, schedule, validate, processes=processes, every_epoch=not options.noval, weigh=weigh)
+
+    def _network(self) -> nn.Module:
+        """Return what computes gradients: the model, or a wrapper that averages them over the processes."""
+        if self.setup.processes.size == 1:
+            return self.model
+        if self.setup.options.sync_bn:
+            share_batch_norms(self.model)
+        devices = [self.setup.device] if self.setup.device.type == "cuda" else None
+        may_skip = bool(self.model.plugins)  # nobody knows whether the layers of a plug-in use all their parameters
+        return DistributedDataParallel(self.model, device_ids=devices, find_unused_parameters=may_skip)
+
+    def _compiled(self, step: TrainingStep, state: TrainState) -> TrainingStep:
+        """Return ``step`` with its network compiled for whole batches."""
+        images = min(self.setup.options.batch_size, len(self.setup.samples["train"]))
+        batch = self._empty_batch(-(-images // self.setup.processes.size))
+
+        def run(network: nn.Module) -> None:
+            dataclasses.replace(step, forward=network)(state, batch, 0)
+
+        state.model.train()
+        with unchanged(state.model, self.setup.device):
+            return dataclasses.replace(step, forward=compile_network(step.forward, run))
+
+    def _schedule(self, loader: BatchLoader) -> Schedule:
         """Return the schedule; warn when warm-up takes more than half of the run."""
-        options = self.options
-        schedule = Schedule(
-            options.epochs, batches, options.batch_size, self.hyp, options.cos_lr, least_warmup=options.warmup_min
-        )
-        if schedule.warmup > options.epochs * batches / 2:
+        options, hyp, batches = self.setup.options, self.setup.hyp, len(loader)
+        warmup = warmup_iterations(options.warmup, hyp.warmup_epochs, options.epochs, batches)
+        if warmup > options.epochs * batches / 2:
             LOGGER.warning(
-                f"WARNING: warm-up takes {schedule.warmup} of the run's {options.epochs * batches} iterations, so the "
-                "learning rate stays low; for a small data set add --warmup-min 100"
+                f"WARNING: warm-up takes {warmup} of the run's {options.epochs * batches} iterations, so the "
+                "learning rate stays low; for a small data set add --warmup auto"
             )
-        return schedule
+        return Schedule(options.epochs, batches, options.batch_size, hyp, warmup, options.cos_lr)
 
-    def initial_state(self, model: "Model") -> TrainState:
-        """Return the state before the first step."""
-        decay = scaled_weight_decay(self.hyp.weight_decay, self.options.batch_size)
-        scaler = torch.amp.GradScaler(self.device.type, enabled=self.device.type == "cuda")
-        optimizer = make_optimizer(model, self.hyp, decay)
-        return TrainState(model, ModelAverage(model), optimizer, scaler, EarlyStopper(self.options.patience))
-
-    def checkpoint_header(self, model: "Model") -> Checkpoint:
+    def _header(self) -> Checkpoint:
         """Return what all checkpoints of the run say."""
         return Checkpoint(
             state={},
-            yaml=model.yaml,
-            names=self.config.names,
-            stride=model.stride.tolist(),
-            plugins=model.plugins,
-            options=dataclasses.asdict(self.options),
-            hyperparameters=as_dict(self.hyp),
+            yaml=self.model.yaml,
+            names=self.setup.config.names,
+            stride=self.model.stride.tolist(),
+            plugins=self.model.plugins,
+            options=dataclasses.asdict(self.setup.options),
+            hyperparameters=as_dict(self.setup.hyp),
         )
 
-    def describe(self, model: "Model") -> None:
-        """Write opt.yaml, hyp.yaml, model.yaml and labels.jpg."""
-        write_yaml(self.folder / "model.yaml", model.yaml)
-        write_yaml(self.folder / "opt.yaml", dataclasses.asdict(self.options) | {"save_dir": str(self.folder)})
-        write_yaml(self.folder / "hyp.yaml", as_dict(self.hyp))
-        labels = np.concatenate([sample.labels for sample in self.samples["train"]])
-        save_label_plot(labels, self.config.names, self.folder / "labels.jpg")
+    def _describe(self, folder: Path) -> None:
+        """Say what is trained on what; write opt.yaml, hyp.yaml, model.yaml and labels.jpg."""
+        setup, options = self.setup, self.setup.options
+        for line in describe_run(setup.hyp, setup.samples, setup.config.names):
+            LOGGER.info(line)
+        write_yaml(folder / "model.yaml", self.model.yaml)
+        write_yaml(folder / "opt.yaml", dataclasses.asdict(options) | {"save_dir": str(folder)})
+        write_yaml(folder / "hyp.yaml", as_dict(setup.hyp))
+        if not options.noplots:
+            labels = np.concatenate([sample.labels for sample in setup.samples["train"]])
+            save_label_plot(labels, setup.config.names, folder / "labels.jpg")
 
 
-@dataclass(frozen=True)
-class Validator:
-    """Measures a model on the validation split, as training sees it: with losses, without pictures."""
+class _Reporter(Hook):
+    """Passes the fitness of each validated epoch on."""
 
-    loader: BatchLoader
-    names: dict[int, str]
-    settings: EvaluationSettings
-    criterion: DetectionLoss
+    def __init__(self, report: Callable[[int, float], None]) -> None:
+        self._report = report
 
-    def __call__(self, model: nn.Module) -> Evaluation:
-        """Evaluate ``model``; a fused copy runs, which gives the same values sooner."""
-        fused = cast("Model", copy.deepcopy(model)).fuse().eval()
-        return evaluate(fused, self.loader, self.names, self.settings, self.criterion)
+    def epoch_end(self, report: EpochReport) -> None:
+        if report.evaluation:
+            self._report(report.epoch, report.evaluation.fitness)

@@ -1,4 +1,4 @@
-"""Which checkpoints a run leaves: ``last.pt`` after every epoch, ``best.pt`` when fitness rises."""
+"""Which checkpoints a run leaves: ``last.pt`` after every epoch, ``best.pt`` when fitness rises, others on request."""
 
 import dataclasses
 import shutil
@@ -17,10 +17,14 @@ class CheckpointWriter:
     Attributes:
         folder: ``<run>/weights``.
         header: what does not change during the run; its ``state`` is empty.
+        period: keep ``epochN.pt``, too, when the epoch is a multiple of this; none below 1.
+        only_last: write nothing before the last epoch.
     """
 
     folder: Path
     header: Checkpoint
+    period: int = -1
+    only_last: bool = False
 
     @property
     def last(self) -> Path:
@@ -34,16 +38,30 @@ class CheckpointWriter:
 
     def start(self, state: TrainState) -> None:
         """Write ``last.pt`` before the first epoch, so that a run can be resumed whenever it is interrupted."""
-        self._write(state, {})
+        if not self.only_last:
+            self._write(state, {})
 
-    def __call__(self, state: TrainState, report: EpochReport, is_best: bool) -> None:
+    def __call__(self, state: TrainState, report: EpochReport, is_best: bool, is_last: bool) -> None:
         """Write after an epoch."""
+        if self.only_last and not is_last:
+            return
         names = ("precision", "recall", "mAP_0.5", "mAP_0.5:0.95")
-        results = map(float, report.evaluation.results)
+        results = map(float, report.evaluation.results) if report.evaluation else ()
         self._write(state, dict(zip(names, results, strict=False)))  # the losses after them are in results.csv
         if is_best:
-            with atomic_write(self.best) as temporary:
-                shutil.copyfile(self.last, temporary)
+            self._copy_last(self.best)
+        if self.period > 0 and report.epoch > 0 and report.epoch % self.period == 0:
+            self._copy_last(self.folder / f"epoch{report.epoch}.pt")
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Write ``last.pt``, and ``best.pt`` if it is the same, from a checkpoint that lies elsewhere."""
+        write_checkpoint(self.last, checkpoint)
+        if checkpoint.training and checkpoint.training["stopper"]["best_epoch"] == checkpoint.epoch:
+            self._copy_last(self.best)
+
+    def _copy_last(self, path: Path) -> None:
+        with atomic_write(path) as temporary:
+            shutil.copyfile(self.last, temporary)
 
     def finish(self) -> None:
         """Reduce the checkpoints of a finished run to what inference needs."""

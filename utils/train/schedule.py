@@ -5,9 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from utils.errors import UserError
 from utils.train.hyperparameters import Hyperparameters
 
 NOMINAL_BATCH = 64  # images a step that hyperparameters are tuned for
+AUTO_LEAST = 100  # iterations of --warmup auto, unless the run is too short for them
+AUTO_SHARE = 0.1  # of the run, at most
 GROUPS = ("norm", "weight", "bias")  # optimizer groups, in the order of results.csv's lr0, lr1, lr2
 
 
@@ -29,21 +32,16 @@ class Schedule:
         batches: iterations an epoch.
         batch_size: images an iteration.
         hyp: lr0, lrf, momentum and the warm-up values are read.
+        warmup: number of warm-up iterations, see warmup_iterations.
         cosine: cosine instead of linear decay.
-        least_warmup: fewest warm-up iterations; 1000 in v6.1, 100 in later versions.
     """
 
     epochs: int
     batches: int
     batch_size: int
     hyp: Hyperparameters
+    warmup: int = 0
     cosine: bool = False
-    least_warmup: int = 1000
-
-    @property
-    def warmup(self) -> int:
-        """Number of warm-up iterations."""
-        return max(round(self.hyp.warmup_epochs * self.batches), self.least_warmup)
 
     def decay(self, epoch: int) -> float:
         """Return the factor on lr0 in ``epoch``: 1 at the start, lrf at the end of the run."""
@@ -69,6 +67,27 @@ class Schedule:
             momentum=float(np.interp(iteration, span, [self.hyp.warmup_momentum, self.hyp.momentum])),
             accumulate=max(1, round(float(np.interp(iteration, span, [1, full])))),
         )
+
+
+def warmup_iterations(request: str, warmup_epochs: float, epochs: int, batches: int) -> int:
+    """Return how many iterations warm-up takes.
+
+    Args:
+        request: fewest of them, as a number (v6.1: 1000, later versions: 100); or ``"auto"``: hyperparameter
+            ``warmup_epochs``, but between 100 iterations and a tenth of the run, which has the last word.
+        warmup_epochs: hyperparameter of that name.
+        epochs: of the whole run.
+        batches: iterations an epoch.
+
+    Raises:
+        UserError: ``request`` is neither.
+    """
+    wanted = round(warmup_epochs * batches)
+    if request == "auto":
+        return min(max(wanted, AUTO_LEAST), round(AUTO_SHARE * epochs * batches))
+    if not request.isdecimal():
+        raise UserError(f"--warmup '{request}' is not understood; give the fewest iterations as a number, or auto")
+    return max(wanted, int(request))
 
 
 def scaled_weight_decay(weight_decay: float, batch_size: int) -> float:

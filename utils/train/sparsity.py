@@ -40,15 +40,18 @@ class PenalisedLoss:
         detection: the other parts.
         weight: hyperparameter nam_l1.
         scales: parameters of the trained model.
+        processes: how many share each batch; the penalty is shared out evenly.
     """
 
     detection: DetectionLoss
     weight: float
     scales: Sequence[nn.Parameter]
+    processes: int = 1
     part_names: ClassVar[tuple[str, ...]] = (*PARTS, "nam")
 
     def __call__(self, outputs: list[Tensor], targets: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the loss of a batch; see DetectionLoss. The parts are (4,)."""
         loss, parts = self.detection(outputs, targets)
         penalty = self.weight * torch.stack([scale.abs().sum() for scale in self.scales]).sum()
-        return loss + penalty * outputs[0].shape[0], torch.cat((parts, penalty.detach()[None]))
+        share = (penalty.detach() / self.processes)[None]
+        return loss + penalty * outputs[0].shape[0], torch.cat((parts, share))

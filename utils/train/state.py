@@ -1,6 +1,6 @@
 """Everything a run needs to go on, saved and restored as one thing."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from utils.train.ema import ModelAverage
 from utils.train.schedule import EarlyStopper
+
+COUNTERS = ("epoch", "last_step", "splits", "class_ap", "results")
 
 
 @dataclass
@@ -23,6 +25,9 @@ class TrainState:
         stopper: early stopping, and the best fitness so far.
         epoch: next epoch to run, from 0.
         last_step: iteration of the last optimizer step; gradients since then are pending.
+        splits: parts into which batches are cut, because whole ones did not fit into memory.
+        class_ap: (classes,) average precision of each class in the last validation, for --image-weights.
+        results: lines of results.csv.
     """
 
     model: nn.Module
@@ -32,6 +37,9 @@ class TrainState:
     stopper: EarlyStopper
     epoch: int = 0
     last_step: int = -1
+    splits: int = 1
+    class_ap: list[float] = field(default_factory=list)
+    results: list[str] = field(default_factory=list)
 
     def capture(self) -> dict[str, Any]:
         """Return all of it but the average's weights, as tensors and plain data."""
@@ -44,8 +52,8 @@ class TrainState:
             "stopper": vars(self.stopper),
             "gradients": gradients,
             "random_state": torch.get_rng_state(),
-            "epoch": self.epoch,
-            "last_step": self.last_step,
+            "gpu_random_states": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+            **{name: getattr(self, name) for name in COUNTERS},
         }
 
     def restore(self, saved: dict[str, Any], average: dict[str, Tensor]) -> None:
@@ -57,9 +65,24 @@ class TrainState:
         same_precision = bool(saved["scaler"]) == self.scaler.is_enabled()
         if saved["scaler"] and self.scaler.is_enabled():
             self.scaler.load_state_dict(saved["scaler"])
-        self.stopper = EarlyStopper(**saved["stopper"])
+        self.stopper = EarlyStopper(**saved["stopper"] | {"patience": self.stopper.patience})
         for name, parameter in self.model.named_parameters():
             gradient = saved["gradients"].get(name) if same_precision else None  # those of FP16 are scaled
             parameter.grad = None if gradient is None else gradient.to(parameter.device, copy=True)
         torch.set_rng_state(saved["random_state"])
-        self.epoch, self.last_step = saved["epoch"], saved["last_step"]
+        if len(saved["gpu_random_states"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(saved["gpu_random_states"])
+        for name in COUNTERS:
+            setattr(self, name, saved[name])
+
+    def extend(self, finished: dict[str, Any], average: dict[str, Tensor]) -> None:
+        """Set the counters to those of a finished run, and all weights to its averaged ones, ``average``.
+
+        Its optimizer is gone, so that momenta start anew. Patience counts from here.
+        """
+        self.model.load_state_dict(average)
+        self.average.model.load_state_dict(average)
+        self.average.updates = finished["updates"]
+        for name in COUNTERS:
+            setattr(self, name, finished.get(name, getattr(self, name)))
+        self.stopper = EarlyStopper(self.stopper.patience, finished["stopper"]["best_fitness"], self.epoch - 1)

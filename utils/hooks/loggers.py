@@ -1,0 +1,73 @@
+"""Which loggers listen to a run: TensorBoard if it is installed, MLflow and W&B when asked for."""
+
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from utils.errors import UserError, near_matches
+from utils.hooks.base import Hook
+from utils.hooks.csv_file import Figures
+from utils.hooks.facts import RunFacts
+from utils.hooks.guarded import Guarded
+from utils.hooks.mlflow_run import MLflowRun
+from utils.hooks.tensorboard import TensorBoard
+from utils.hooks.wandb_run import WandbRun
+
+LOGGERS: dict[str, Callable[[RunFacts], Hook]] = {"tensorboard": TensorBoard, "mlflow": MLflowRun, "wandb": WandbRun}
+ON_BY_DEFAULT = "tensorboard"  # left out without a word where it is not installed
+NOBODY = "none"  # takes precedence over all names
+
+
+def is_installed(package: str) -> bool:
+    """Tell whether ``package`` can be imported; a mere folder of its name, such as W&B leaves, is no package."""
+    specification = importlib.util.find_spec(package)
+    return specification is not None and specification.origin is not None
+
+
+def check_loggers(names: Sequence[str]) -> None:
+    """Make sure that all loggers are there.
+
+    Raises:
+        UserError: a name is unknown, or its package is missing.
+    """
+    known = [*LOGGERS, NOBODY]
+    for name in names:
+        if name not in known:
+            raise UserError(f"--log-to '{name}' is not known{near_matches(name, known)}; choose of {', '.join(known)}")
+        if name not in (ON_BY_DEFAULT, NOBODY) and not is_installed(name):
+            raise UserError(f"--log-to {name} needs a package that is missing here: pip install {name}")
+
+
+def make_loggers(
+    names: Sequence[str],
+    folder: Path,
+    project: str | Path,
+    options: Mapping[str, Any],
+    hyperparameters: Mapping[str, Any],
+    first_epoch: int = 0,
+    figures: Figures | None = None,
+    model: nn.Module | None = None,
+) -> list[Hook]:
+    """Return the loggers of a run, none of which can stop it.
+
+    Args:
+        names: of "tensorboard", "mlflow", "wandb", and "none" for no logger at all.
+        folder: the run folder.
+        project: folder that holds runs.
+        options: command-line options, by name.
+        hyperparameters: by name.
+        first_epoch: 0 for a run that begins.
+        figures: columns that results.csv has beside v6.1's.
+        model: the averaged network, for its graph.
+
+    Raises:
+        UserError: a name is unknown, or its package is missing.
+    """
+    check_loggers(names)
+    if NOBODY in names:
+        return []
+    facts = RunFacts(folder, Path(project), options, hyperparameters, first_epoch, figures or {}, model)
+    return [Guarded(LOGGERS[name](facts), name) for name in dict.fromkeys(names) if is_installed(name)]

@@ -1,0 +1,80 @@
+"""Where a run's batches come from."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+
+from utils.data.augment import Augmentation
+from utils.data.dataset import DetectionDataset, RectSettings
+from utils.data.image_cache import cache_images
+from utils.data.labels import Sample
+from utils.data.loader import BatchLoader, make_loader, make_validation_loader
+from utils.data.sampling import class_weights, difficulty_weights, image_weights
+from utils.device import core_count, worker_count
+from utils.train.setup import Setup
+
+CACHES: dict[str, Literal["ram", "disk"]] = {"ram": "ram", "disk": "disk", "val": "ram"}  # by --cache
+
+Weigh = Callable[[Sequence[float]], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchSource:
+    """Makes the loaders of a run.
+
+    Attributes:
+        setup: of the run.
+        image_size: px.
+        stride: image sides are multiples of it, px.
+    """
+
+    setup: Setup
+    image_size: int
+    stride: int
+
+    @property
+    def workers(self) -> int:
+        """Most loader processes of this training process."""
+        return min(self.setup.options.workers, max(core_count() // self.setup.processes.local_size, 1))
+
+    def training(self) -> BatchLoader:
+        """Return the augmented batches, shuffled unless they are rectangular; this process's share of them."""
+        options, samples, processes = self.setup.options, self.setup.samples["train"], self.setup.processes
+        strengths = {field.name: getattr(self.setup.hyp, field.name) for field in dataclasses.fields(Augmentation)}
+        batch_size = min(options.batch_size, len(samples))
+        rect = RectSettings(batch_size, self.stride, pad=0.0) if options.rect else None
+        dataset = DetectionDataset(samples, self.image_size, Augmentation(**strengths), rect)
+        if options.cache and options.cache != "val":
+            cache_images(dataset, CACHES[options.cache], self.setup.config.splits["train"], processes.local_size)
+        workers = worker_count(self.workers, batch_size)
+        pin_memory = self.setup.device.type == "cuda"
+        return make_loader(dataset, batch_size, workers, True, options.seed, pin_memory, options.quad, processes.share)
+
+    def validation(self, stride: int | None, share: tuple[int, int] = (0, 1)) -> BatchLoader:
+        """Return the validation images in batches twice as large as those of training (v6.1).
+
+        Args:
+            stride: of the network that is measured, px; None for squares.
+            share: rank and number of the processes that measure together.
+        """
+        options, samples, entries = self.setup.options, self.setup.samples["val"], self.setup.config.splits["val"]
+        loader = make_validation_loader(samples, self.image_size, 2 * options.batch_size, stride, self.workers, share)
+        if options.cache:
+            cache_images(
+                loader.dataset, CACHES[options.cache], entries, self.setup.processes.local_size
+            )
+        return loader
+
+
+def image_weighting(samples: Sequence[Sample], classes: int) -> Weigh:
+    """Return what turns the (classes,) average precisions of the last validation into weights of the images (v6.1)."""
+    labels = [sample.labels for sample in samples]
+    rarity = class_weights(np.concatenate(labels), classes)
+
+    def weigh(class_ap: Sequence[float]) -> np.ndarray:
+        known = np.asarray(class_ap) if len(class_ap) else np.zeros(classes)
+        return image_weights(labels, difficulty_weights(rarity, known))
+
+    return weigh

@@ -1,0 +1,275 @@
+"""Hyperparameter search, ``--evolve``: one Optuna study, worked on by any number of processes."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from utils.errors import UserError
+from utils.interrupts import interrupts_held_back
+from utils.log import LOGGER
+from utils.train.hyperparameters import Hyperparameters, as_dict
+from utils.train.search_pulse import PulseWatch, beating
+from utils.train.search_report import CompleteTrial, best_of, write_search_files
+from utils.train.search_study import import_optuna, open_study, storage_error
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.trial import FrozenTrial, Trial
+
+RANGES = {  # v6.1's; its keys with mutation gain 0 (iou_t, fl_gamma, perspective, fliplr) are not searched
+    "lr0": (1e-5, 1e-1),
+    "lrf": (0.01, 1.0),
+    "momentum": (0.6, 0.98),
+    "weight_decay": (0.0, 0.001),
+    "warmup_epochs": (0.0, 5.0),
+    "warmup_momentum": (0.0, 0.95),
+    "warmup_bias_lr": (0.0, 0.2),
+    "box": (0.02, 0.2),
+    "cls": (0.2, 4.0),
+    "cls_pw": (0.5, 2.0),
+    "obj": (0.2, 4.0),
+    "obj_pw": (0.5, 2.0),
+    "anchor_t": (2.0, 8.0),
+    "anchors": (2.0, 10.0),
+    "hsv_h": (0.0, 0.1),
+    "hsv_s": (0.0, 0.9),
+    "hsv_v": (0.0, 0.9),
+    "degrees": (0.0, 45.0),
+    "translate": (0.0, 0.9),
+    "scale": (0.0, 0.9),
+    "shear": (0.0, 10.0),
+    "flipud": (0.0, 1.0),
+    "mosaic": (0.0, 1.0),
+    "mixup": (0.0, 1.0),
+    "copy_paste": (0.0, 1.0),
+}
+LOGARITHMIC = ("lr0",)
+MOST_FAILURES = 5  # in a row
+POLL = 1.0  # s between looks at trials of other processes
+
+# User attributes of a trial.
+BASE = "base"  # the hyperparameters the search began with, on the trial that tries them
+HYPERPARAMETERS = "hyperparameters"
+RESULTS = "results"
+ERROR = "error"
+
+
+class Pruned(Exception):
+    """A trial ends early: at the same epoch, half of the others were better."""
+
+
+Report = Callable[[int, float], None]
+Objective = Callable[[Hyperparameters, Report], tuple[float, ...]]
+
+
+def search(
+    folder: Path,
+    base: Hyperparameters,
+    trials: int,
+    objective: Objective,
+    *,
+    storage: str = "",
+    study: str = "yolov5-nam",
+    seed: int = 0,
+) -> Hyperparameters:
+    """Search for better hyperparameters, until the study holds ``trials`` finished trials.
+
+    Finished are trials that were trained to their end, were pruned or failed, whoever ran them and whenever: a second
+    call with the same folder or storage goes on, and processes that share a storage share the work. When what is
+    missing is being trained elsewhere, a process waits for it. Trials that were interrupted, or whose process died,
+    do not count and are made up for. The first trial is ``base`` itself, and is never pruned. What is proposed follows
+    from the seed, the trial's number and the results so far: one process finds the same each time.
+
+    After each trial ``hyp_evolve.yaml``, ``evolve.csv`` (complete trials) and ``evolve.png`` are written anew.
+
+    Args:
+        folder: where the files go, and the study when no storage is given.
+        base: where to begin; values out of v6.1's ranges are moved to their ends. ``anchors`` is searched only if it
+            is set here, because a number of anchors replaces those of the model and of its weights.
+        trials: in all, at least 1.
+        objective: trains once and returns v6.1's seven results: precision, recall, mAP@0.5, mAP@0.5:0.95 and
+            validation losses box, obj, cls. It calls ``report(epoch, fitness)`` after each epoch, epochs from 0, and
+            lets the Pruned through that this may raise. A UserError fails the trial, and the search goes on.
+        storage: see open_study.
+        study: name of the study in its storage.
+        seed: of the proposals.
+
+    Returns:
+        The best hyperparameters.
+
+    Raises:
+        UserError: Optuna is missing, the storage does not work, more than five trials in a row failed, or none is
+            complete in the end.
+        KeyboardInterrupt: interrupted; the files hold all trials finished before.
+    """
+    optuna = import_optuna()
+    shared = open_study(folder, storage, study, seed)
+    try:
+        return _Search(folder, _within_ranges(base), trials, objective, shared).run()
+    except optuna.exceptions.StorageInternalError as error:
+        raise storage_error(storage or str(folder), error) from error
+
+
+def _within_ranges(base: Hyperparameters) -> Hyperparameters:
+    values = {key: value for key, value in as_dict(base).items() if key in RANGES}
+    moved = {key: min(max(value, RANGES[key][0]), RANGES[key][1]) for key, value in values.items()}
+    changed = ", ".join(f"{key} {values[key]:g} to {value:g}" for key, value in moved.items() if value != values[key])
+    if changed:
+        LOGGER.warning(f"The search begins within its ranges: {changed}")
+    return dataclasses.replace(base, **moved)
+
+
+class _Search:
+    """One process's work on a study."""
+
+    def __init__(self, folder: Path, base: Hyperparameters, trials: int, objective: Objective, study: "Study") -> None:
+        self.folder = folder
+        self.base = base
+        self.total = trials
+        self.objective = objective
+        self.study = study
+        self.ranges = {key: limits for key, limits in RANGES.items() if getattr(base, key) is not None}
+        self.states = import_optuna().trial.TrialState
+        self.pulses = PulseWatch()
+
+    def run(self) -> Hyperparameters:
+        """Work until the study is finished."""
+        failures = 0
+        while (trial := self._next_trial()) is not None:
+            error = self._attempt(trial)
+            failures = failures + 1 if error else 0
+            if failures > MOST_FAILURES:
+                raise UserError(f"{failures} trials in a row failed, the last one by: {error}") from error
+        self._write_files()  # once more, for what other processes finished meanwhile
+        complete = self._complete()
+        if not complete:
+            errors = [trial.user_attrs[ERROR] for trial in self._finished() if ERROR in trial.user_attrs]
+            raise UserError(f"none of {self.total} trials came to its end; the last one failed by: {errors[-1]}")
+        best = best_of(complete)
+        LOGGER.info(f"Best of {self._counts()}: trial {best.number}, fitness {best.fitness:.5g}; see {self.folder}")
+        return Hyperparameters(**best.hyperparameters)
+
+    def _next_trial(self) -> "Trial | None":
+        """Return a trial that this process is to train, or None when the study is finished."""
+        told = False
+        while len(self._finished()) < self.total:
+            running = self._running()
+            if len(self._finished()) + len(running) >= self.total:
+                if not told:
+                    numbers = ", ".join(str(trial.number) for trial in running)
+                    LOGGER.info(f"Waiting for trials that other processes train: {numbers}")
+                told = True
+                time.sleep(POLL)
+                continue
+            self._see_to_base()
+            trial = self.study.ask()
+            if not self._is_surplus(trial):
+                return trial
+            self.study.tell(trial, state=self.states.FAIL)
+        return None
+
+    def _see_to_base(self) -> None:
+        """Queue the base, unless it was tried, is being tried or waits already."""
+        waiting = self.study.get_trials(deepcopy=False, states=(self.states.WAITING,))
+        base = as_dict(self.base)
+        if not any(trial.user_attrs.get(BASE) == base for trial in (*waiting, *self._finished(), *self._running())):
+            self.study.enqueue_trial({key: base[key] for key in self.ranges}, user_attrs={BASE: base})
+
+    def _is_surplus(self, trial: "Trial") -> bool:
+        """Tell whether another process began the last trial, or the base, earlier."""
+        before = [other for other in (*self._finished(), *self._running()) if other.number < trial.number]
+        base = trial.user_attrs.get(BASE)
+        return len(before) >= self.total or (base is not None and any(o.user_attrs.get(BASE) == base for o in before))
+
+    def _attempt(self, trial: "Trial") -> UserError | None:
+        """Train, and enter what comes of it into the study and the files; return the error when it failed."""
+        complete, error = None, None
+        try:
+            hyp = self._propose(trial)
+            trial.set_user_attr(HYPERPARAMETERS, as_dict(hyp))
+            with beating(trial):
+                results = self.objective(hyp, self._reporter(trial))
+            complete = self._complete_trial(trial.number, results, as_dict(hyp))
+            outcome = f"fitness {complete.fitness:.5g}"
+        except Pruned as stop:
+            outcome = f"pruned {stop}"
+        except UserError as failure:
+            error, outcome = failure, f"failed: {failure}"
+        except BaseException:
+            with suppress(Exception):  # what happened matters more
+                self.study.tell(trial, state=self.states.FAIL)
+            raise
+        self._enter(trial, outcome, complete, error)
+        return error
+
+    @staticmethod
+    def _complete_trial(number: int, results: Sequence[float], hyperparameters: dict[str, float]) -> CompleteTrial:
+        trial = CompleteTrial(number, tuple(float(value) for value in results), hyperparameters)
+        if not math.isfinite(trial.fitness):
+            raise UserError(f"the fitness is not a number; the results are {trial.results}")
+        return trial
+
+    def _propose(self, trial: "Trial") -> Hyperparameters:
+        """Return the trial's hyperparameters, to the five digits that evolve.csv shows; the base's as they are."""
+        values = {
+            key: trial.suggest_float(key, low, high, log=key in LOGARITHMIC) for key, (low, high) in self.ranges.items()
+        }
+        if BASE in trial.user_attrs:
+            return Hyperparameters(**trial.user_attrs[BASE])
+        return dataclasses.replace(self.base, **{key: float(f"{value:.5g}") for key, value in values.items()})
+
+    def _reporter(self, trial: "Trial") -> Report:
+        def report(epoch: int, fitness: float) -> None:
+            trial.report(fitness, epoch)
+            if BASE not in trial.user_attrs and trial.should_prune():
+                raise Pruned(f"after epoch {epoch} at fitness {fitness:.5g}")
+
+        return report
+
+    def _enter(self, trial: "Trial", outcome: str, complete: CompleteTrial | None, error: UserError | None) -> None:
+        """Tell the study, write the files and a line; Ctrl-C waits until this is done."""
+        with interrupts_held_back():
+            if complete:
+                trial.set_user_attr(RESULTS, list(complete.results))
+                self.study.tell(trial, complete.fitness)
+            elif error:
+                trial.set_user_attr(ERROR, str(error))
+                self.study.tell(trial, state=self.states.FAIL)
+            else:
+                self.study.tell(trial, state=self.states.PRUNED)
+            self._write_files()
+            known = self._complete()
+            best = f", best {best_of(known).fitness:.5g} (trial {best_of(known).number})" if known else ""
+            line = f"evolve {len(self._finished())}/{self.total}: trial {trial.number} {outcome}{best}"
+            (LOGGER.warning if error else LOGGER.info)(line)
+
+    def _finished(self) -> list["FrozenTrial"]:
+        """Return complete, pruned and failed trials; those that ended without a result or an error were given up."""
+        states = (self.states.COMPLETE, self.states.PRUNED, self.states.FAIL)
+        ended = self.study.get_trials(deepcopy=False, states=states)
+        return [t for t in ended if t.state == self.states.PRUNED or RESULTS in t.user_attrs or ERROR in t.user_attrs]
+
+    def _running(self) -> list["FrozenTrial"]:
+        running = self.study.get_trials(deepcopy=False, states=(self.states.RUNNING,))
+        return [trial for trial in running if self.pulses.is_alive(trial)]
+
+    def _complete(self) -> list[CompleteTrial]:
+        return [
+            CompleteTrial(trial.number, tuple(trial.user_attrs[RESULTS]), trial.user_attrs[HYPERPARAMETERS])
+            for trial in self._finished()
+            if RESULTS in trial.user_attrs
+        ]
+
+    def _counts(self) -> str:
+        states = [trial.state for trial in self._finished()]
+        complete, pruned, failed = (
+            states.count(state) for state in (self.states.COMPLETE, self.states.PRUNED, self.states.FAIL)
+        )
+        return f"{len(states)} ({complete} complete, {pruned} pruned, {failed} failed)"
+
+    def _write_files(self) -> None:
+        write_search_files(self.folder, self._complete(), self.ranges, LOGARITHMIC, self._counts())

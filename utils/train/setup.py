@@ -1,0 +1,38 @@
+"""What is known of a run before its network is built."""
+
+from dataclasses import dataclass, field
+
+import torch
+
+from utils.data.config import DatasetConfig
+from utils.data.labels import Sample
+from utils.distributed import Processes
+from utils.eval.evaluate import EvaluationSettings
+from utils.train.hyperparameters import Hyperparameters
+from utils.train.options import TrainOptions
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Options, data and place of a run.
+
+    Attributes:
+        options: as given; a batch size of -1 is replaced when it is known.
+        hyp: as read, before gains are scaled to head and image size.
+        config: the data set.
+        samples: its images and labels, by split.
+        device: where the run takes place.
+        processes: those that train together.
+    """
+
+    options: TrainOptions
+    hyp: Hyperparameters
+    config: DatasetConfig
+    samples: dict[str, list[Sample]]
+    device: torch.device
+    processes: Processes = field(default_factory=Processes)
+
+    @property
+    def evaluation_settings(self) -> EvaluationSettings:
+        """v6.1's thresholds for measuring while and after training."""
+        return EvaluationSettings(single_class=self.options.single_cls, device=self.device)
