@@ -48,7 +48,11 @@ def main(options: TrainOptions) -> "Evaluation | Hyperparameters | None":
         return search_hyperparameters(setup)
     with processes.connected(device):
         run, folder, best = train_once(setup, resumed)
-    return measure_best(run, folder, best) if processes.is_main else None
+    if not processes.is_main:
+        return None
+    evaluation = measure_best(run, folder, best)
+    run.close()
+    return evaluation
 
 
 def choose_start(options: TrainOptions, processes: "Processes") -> tuple[TrainOptions, "Resumable | None"]:
@@ -60,12 +64,13 @@ def choose_start(options: TrainOptions, processes: "Processes") -> tuple[TrainOp
     resumed = None
     if options.resume and not options.evolve:
         resumed = find_resumable(options.resume, Path(options.project))
+        plugins = options.plugins
         options = resumed_options(resumed, options)
     elif processes.restarts:
-        resumed = find_restarted(options)
+        resumed, plugins = find_restarted(options), []
     if resumed:
-        folder = resumed.folder or Path()
-        options.plugins = options.plugins or saved_plugins(resumed.checkpoint.plugins, folder / "plugins")
+        kept = (resumed.folder or resumed.file.parent) / "plugins"
+        options.plugins = plugins or saved_plugins(resumed.checkpoint.plugins, kept)
         LOGGER.info(
             f"Going on with {resumed.folder or resumed.file} after {resumed.epochs_done} epochs, with its options"
         )
@@ -93,19 +98,21 @@ def prepare(
         config = load_dataset_config(options.data)
         options.data = str(config.file.resolve())  # so that the run can be resumed from any folder
         config = config.as_single_class() if options.single_cls else config
+        before = len(resumed.checkpoint.names) if resumed else config.nc
+        if config.nc != before:
+            raise UserError(f"{config.file} has {config.nc} classes now, but the run began with {before}")
         samples = {split: load_samples(config, split) for split in ("train", "val")}
-    if resumed and len(resumed.checkpoint.names) != config.nc:
-        raise UserError(
-            f"{config.file} has {config.nc} classes now, but the run began with {len(resumed.checkpoint.names)}"
-        )
     return Setup(options, hyp, config, samples, device, processes)
 
 
 def build_model(setup: "Setup") -> "Model":
     """Return the network that a new run begins with."""
     from models.start import StartRequest, start_model
+    from utils.weights import pretrained_weights
 
     options = setup.options
+    if options.weights is None:
+        options.weights = str(pretrained_weights() or "")
     request = StartRequest(options.cfg, options.weights, options.insert, not options.no_preserve, setup.hyp.anchors)
     return start_model(request, setup.config.names)
 

@@ -93,7 +93,7 @@ def nothing_written(tmp_path):
 @pytest.mark.parametrize(
     ("script", "words", "said"),
     [
-        ("train", ["--batch-size", 0], "--batch-size 0: expected a number of 1 or more"),
+        ("train", ["--batch-size", -2], "--batch-size -2: expected a number of -1 or more"),
         ("train", ["--batch-size", -5], "--batch-size -5"),
         ("train", ["--epochs", 0], "--epochs 0"),
         ("train", ["--epochs", -1], "--epochs -1"),
@@ -135,7 +135,8 @@ def test_wrong_options_exit_with_2(command, nothing_written, script, words, said
             if name != "export"
         ),
         ("detect", ["--device", "²"], "--device '²' is not understood"),
-        ("detect", ["--device", "0,1"], "--device '0,1' is not understood; use cpu, mps or the number of one GPU"),
+        ("detect", ["--device", "0,1"], "--device 0,1: torch sees 0 CUDA devices"),
+        ("train", ["--batch-size", 0], "--batch-size 0: give a number of images, or -1 for what fits into memory"),
         ("detect", ["--device", "99"], "--device 99: torch sees"),
         ("detect", ["--classes", 3, 10], "--classes 10: the model has classes 0 to 9 only"),
         ("detect", ["--classes", -1], "--classes -1"),
@@ -602,7 +603,7 @@ def test_resume_without_a_run(command, nothing_written):
 
 
 def test_resume_from_a_file_outside_a_run(command, nothing_written, tmp_path):
-    assert "is not in the weights folder of a run" in command.fails("train", "--resume", tmp_path / "model.pt")
+    assert "does not know the run it is from" in command.fails("train", "--resume", tmp_path / "model.pt")
 
 
 def fail_at_call(number: int, function: Callable[..., Any], error: BaseException) -> Callable[..., Any]:
@@ -646,7 +647,7 @@ def test_full_disk_leaves_the_last_good_checkpoint(command, full_at_second_epoch
     (folder / "weights/last.pt").write_bytes(saved)
     assert command("train", "--resume", folder, base=False).code == 0
     assert len((folder / "results.csv").read_text().splitlines()) == 3
-    assert "belongs to a finished run" in command.fails("train", "--resume", folder, base=False)
+    assert "is of a finished run of 2 epochs" in command.fails("train", "--resume", folder, base=False)
 
 
 @pytest.mark.parametrize(

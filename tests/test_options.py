@@ -95,7 +95,7 @@ def test_python_callers_need_no_exact_types(given, expected):
         ({"conf_thres": "high"}, "--conf-thres 'high': expected float, got str"),
         ({"classes": ["cat"]}, "--classes 'cat': expected int, got str"),
         ({"save_txt": "yes"}, "--save-txt 'yes': expected bool, got str"),
-        ({"cfg": 3}, "--cfg 3: expected str, got int"),
+        ({"cfg": 3.5}, "--cfg 3.5: expected str, got float"),
         ({"task": "train"}, "--task train: expected one of val, test"),
     ],
 )

@@ -40,8 +40,8 @@ def select_device(request: str = "", processes: Processes = Processes()) -> torc
         raise UserError(f"{asked}: torch sees {torch.cuda.device_count()} CUDA devices; use --device cpu")
     if len(numbers) != processes.local_size:
         raise UserError(
-            f"--device {request} names {len(numbers)} GPUs for {processes.local_size} process on this machine; start "
-            f"one process a GPU: torchrun --nproc_per_node {len(numbers)} train.py ..."
+            f"--device {request} names {len(numbers)} GPUs for {processes.local_size} process on this machine; each "
+            f"takes one, and training alone takes several: torchrun --nproc_per_node {len(numbers)} train.py ..."
         )
     return torch.device("cuda", int(numbers[processes.local_rank]))
 

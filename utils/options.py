@@ -142,7 +142,7 @@ def _checked(field: "dataclasses.Field[Any]", value: Any) -> Any:
 
 def _checked_one(field: "dataclasses.Field[Any]", element: type, value: Any) -> Any:
     flag = f"--{field.name.replace('_', '-')}"
-    accepted = {str: (str, Path), float: (int, float)}.get(element, (element,))
+    accepted = {str: (str, Path, int), float: (int, float)}.get(element, (element,))
     if not isinstance(value, accepted) or (isinstance(value, bool) and element is not bool):
         raise UserError(f"{flag} {value!r}: expected {element.__name__}, got {type(value).__name__}")
     value, choices = element(value), field.metadata["argparse"].get("choices")

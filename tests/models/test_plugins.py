@@ -239,7 +239,7 @@ def test_a_resumed_run_uses_its_own_copy_and_ends_like_one_without_a_break(
 ):
     options = {
         "weights": tiny_weights, "data": tiny_dataset, "plugins": file, "insert": ["UserGate@9", "NAMAttention@4"],
-        "epochs": 2, "batch_size": 4, "imgsz": 64, "workers": 0, "project": tmp_path / "runs", "warmup_min": 1,
+        "epochs": 2, "batch_size": 4, "imgsz": 64, "workers": 0, "project": tmp_path / "runs", "warmup": 1,
     }  # fmt: skip
     train.run(**options, name="whole")
     interrupted_run(monkeypatch, **options, name="broken")

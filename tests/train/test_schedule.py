@@ -7,10 +7,11 @@ from torch import nn
 
 from models.yolo import Model
 from tests.golden_data import load_golden
+from utils.errors import UserError
 from utils.train.ema import ModelAverage, decay_after
 from utils.train.hyperparameters import Hyperparameters, scale_gains
 from utils.train.optim import apply_settings, group_parameters, make_optimizer
-from utils.train.schedule import EarlyStopper, Schedule, scaled_weight_decay
+from utils.train.schedule import EarlyStopper, Schedule, scaled_weight_decay, warmup_iterations
 
 GOLDEN = load_golden("schedule.json")
 
@@ -22,7 +23,7 @@ def schedule_of(run: dict) -> Schedule:
         batch_size=run["batch_size"],
         hyp=Hyperparameters(**run["hyp"]),
         cosine=run["cos_lr"],
-        least_warmup=1000 if run["warmup_iters_is_default_rule"] else run["warmup_iters"],
+        warmup=run["warmup_iters"],
     )
 
 
@@ -30,7 +31,9 @@ def schedule_of(run: dict) -> Schedule:
 def test_every_iteration_equals_v61(number):
     run = GOLDEN["runs"][number]
     schedule = schedule_of(run)
-    assert schedule.warmup == run["warmup_iters"]
+    if run["warmup_iters_is_default_rule"]:
+        epochs = run["hyp"].get("warmup_epochs", 3.0)
+        assert warmup_iterations("1000", epochs, run["epochs"], run["iters_per_epoch"]) == run["warmup_iters"]
     for position, iteration in enumerate(run["ni"]):
         settings = schedule.at(iteration)
         rates = [settings.learning_rates[name] for name in ("norm", "weight", "bias")]
@@ -53,9 +56,21 @@ def test_steps_happen_when_v61_steps(run):
 
 @pytest.mark.parametrize("row", GOLDEN["warmup_iters_table"])
 def test_warmup_length(row):
-    hyp = Hyperparameters(warmup_epochs=row["warmup_epochs"])
-    for least, version in ((1000, "v61"), (100, "master")):
-        assert Schedule(100, row["nb"], 16, hyp, least_warmup=least).warmup == row[version]
+    for least, version in (("1000", "v61"), ("100", "master")):
+        assert warmup_iterations(least, row["warmup_epochs"], 100, row["nb"]) == row[version]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "batches", "expected"),
+    [(300, 1000, 3000), (100, 60, 180), (100, 20, 100), (40, 13, 52), (3, 32, 10), (1, 4, 0)],
+)
+def test_automatic_warmup_leaves_most_of_the_run(epochs, batches, expected):
+    assert warmup_iterations("auto", 3.0, epochs, batches) == expected
+
+
+def test_warmup_that_is_no_number():
+    with pytest.raises(UserError, match="--warmup 'long'"):
+        warmup_iterations("long", 3.0, 10, 10)
 
 
 @pytest.mark.parametrize("row", GOLDEN["batch_table"])

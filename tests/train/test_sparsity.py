@@ -19,7 +19,7 @@ from utils.train.hyperparameters import Hyperparameters, read_hyperparameters
 from utils.train.loss import DetectionLoss
 from utils.train.sparsity import PenalisedLoss, sparse_scales
 
-FAST = {"imgsz": 64, "batch_size": 64, "workers": 0, "device": "cpu", "weights": "", "warmup_min": 0}
+FAST = {"imgsz": 64, "batch_size": 64, "workers": 0, "device": "cpu", "weights": "", "warmup": 0}
 TARGETS = torch.tensor([[0, 3, 0.3, 0.4, 0.3, 0.2], [1, 1, 0.5, 0.5, 0.6, 0.6]])
 V61_COLUMNS = 14
 EPOCHS = 8  # of one step each
@@ -167,7 +167,7 @@ def test_without_nam_it_is_a_warning(tiny_dataset, tiny_cfg, tmp_path, capsys):
 
 
 def test_an_interrupted_run_resumes_exactly(penalised, tiny_dataset, tiny_nam_cfg, tmp_path, monkeypatch):
-    real, steps = fit_module._require_finite, iter(range(100))
+    real, steps = fit_module._LossCheck.add, iter(range(100))
 
     def interrupt(*arguments):
         if next(steps) == EPOCHS // 2:
@@ -175,7 +175,7 @@ def test_an_interrupted_run_resumes_exactly(penalised, tiny_dataset, tiny_nam_cf
         real(*arguments)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(fit_module, "_require_finite", interrupt)
+        patch.setattr(fit_module._LossCheck, "add", interrupt)
         run(tiny_dataset, tiny_nam_cfg, tmp_path, nam_l1=1e-4, epochs=EPOCHS)
     train.run(resume=str(tmp_path / "exp"))
     for name in ("results.csv", "nam_start.npz", "nam_scales.png"):

@@ -52,7 +52,8 @@ class TensorBoard(Hook):
         """Trace a copy on the CPU: a run must not notice, neither by its statistics nor by its random numbers."""
         model = copy.deepcopy(model).cpu().float().eval()
         image = torch.zeros(1, *image_shape)  # (1, 3, H, W)
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):  # torch prints failures
+        silence = contextlib.redirect_stdout(io.StringIO())  # torch prints failures
+        with torch.random.fork_rng(devices=()), warnings.catch_warnings(), silence:
             warnings.simplefilter("ignore")
             self.writer.add_graph(model, image, use_strict_trace=False)
 

@@ -85,10 +85,12 @@ class Fit:
         return evaluation
 
     def _run_epoch(self, state: TrainState) -> EpochReport:
-        epoch, start = state.epoch, time.perf_counter()
+        epoch, hooks = state.epoch, self.hooks if self.processes.is_main else ()
         if self.weigh:
             self.loader.set_weights(self.weigh(state.class_ap))
-        hooks = self.hooks if self.processes.is_main else ()
+        for hook in hooks:
+            hook.epoch_start(epoch, self.schedule.epochs, len(self.loader))
+        start = time.perf_counter()
         losses, waiting = train_one_epoch(state, self.loader, self.step, self.schedule, hooks, self.processes)
         seconds = time.perf_counter() - start
         evaluation = None
@@ -124,8 +126,6 @@ def train_one_epoch(
     mean = torch.zeros(len(part_names), device=device)
     in_flight = 1 if device.type == "cpu" and processes.size == 1 else LOSSES_IN_FLIGHT
     losses = _LossCheck(state.epoch, part_names, in_flight, processes)
-    for hook in hooks:
-        hook.epoch_start(state.epoch, schedule.epochs, len(loader))
     batches = _Timed(loader)
     for number, batch in enumerate(batches):
         iteration = state.epoch * len(loader) + number

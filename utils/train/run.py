@@ -63,6 +63,7 @@ class Run:
         self.setup, self.model, self.resumed = setup, model, resumed
         self.image_size = fit_size(options.imgsz, stride, floor=2 * stride)
         self.batches = BatchSource(setup, self.image_size, stride)
+        self._hooks: list[Hook] = []
         model.to(setup.device).to(memory_format=torch.channels_last)
         frozen = freeze_layers(model, options.freeze)
         if frozen:
@@ -87,15 +88,15 @@ class Run:
         writer = CheckpointWriter(folder / "weights", self._header(), options.save_period, options.nosave)
         state = self._initial_state()
         self._begin(state, writer, folder)
-        fit, hooks = self._fit(state), cast(list[Hook], [])
+        fit = self._fit(state)
         if is_main:
-            csv, hooks = make_hooks(self.setup, fit, state, folder)
+            csv, self._hooks = make_hooks(self.setup, fit, state, folder)
 
             def save(state: TrainState, report: EpochReport, is_best: bool, is_last: bool) -> None:
                 state.results = csv.lines
                 writer(state, report, is_best, is_last)
 
-            fit = dataclasses.replace(fit, save=save, hooks=hooks)
+            fit = dataclasses.replace(fit, save=save, hooks=self._hooks)
         LOGGER.info(f"Training epochs {state.epoch} to {options.epochs - 1} at {self.image_size} px in {folder}")
         try:
             fit(state)
@@ -105,9 +106,12 @@ class Run:
             raise
         if is_main:
             writer.finish()
-        for hook in hooks:
-            hook.training_end()
         return writer.best if writer.best.exists() else writer.last
+
+    def close(self) -> None:
+        """Tell the listeners that nothing more will come, so that they draw and record what there is."""
+        for hook in self._hooks:
+            hook.training_end()
 
     def measure(self, report: Callable[[int, float], None]) -> tuple[float, ...]:
         """Train and leave nothing but v6.1's seven results, as a trial of a search does.

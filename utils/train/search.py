@@ -13,12 +13,13 @@ from utils.interrupts import interrupts_held_back
 from utils.log import LOGGER
 from utils.train.hyperparameters import Hyperparameters, as_dict
 from utils.train.search_pulse import PulseWatch, beating
-from utils.train.search_report import CompleteTrial, best_of, write_search_files
+from utils.train.search_report import CompleteTrial, write_search_files
 from utils.train.search_study import import_optuna, open_study, storage_error
+from utils.train.search_tally import BASE, ERROR, HYPERPARAMETERS, RESULTS, Tally
 
 if TYPE_CHECKING:
     from optuna import Study
-    from optuna.trial import FrozenTrial, Trial
+    from optuna.trial import Trial
 
 RANGES = {  # v6.1's; its keys with mutation gain 0 (iou_t, fl_gamma, perspective, fliplr) are not searched
     "lr0": (1e-5, 1e-1),
@@ -50,12 +51,6 @@ RANGES = {  # v6.1's; its keys with mutation gain 0 (iou_t, fl_gamma, perspectiv
 LOGARITHMIC = ("lr0",)
 MOST_FAILURES = 5  # in a row
 POLL = 1.0  # s between looks at trials of other processes
-
-# User attributes of a trial.
-BASE = "base"  # the hyperparameters the search began with, on the trial that tries them
-HYPERPARAMETERS = "hyperparameters"
-RESULTS = "results"
-ERROR = "error"
 
 
 class Pruned(Exception):
@@ -144,46 +139,43 @@ class _Search:
             failures = failures + 1 if error else 0
             if failures > MOST_FAILURES:
                 raise UserError(f"{failures} trials in a row failed, the last one by: {error}") from error
-        self._write_files()  # once more, for what other processes finished meanwhile
-        complete = self._complete()
-        if not complete:
-            errors = [trial.user_attrs[ERROR] for trial in self._finished() if ERROR in trial.user_attrs]
-            raise UserError(f"none of {self.total} trials came to its end; the last one failed by: {errors[-1]}")
-        best = best_of(complete)
-        LOGGER.info(f"Best of {self._counts()}: trial {best.number}, fitness {best.fitness:.5g}; see {self.folder}")
+        tally = self._write_files()  # once more, for what other processes finished meanwhile
+        if tally.best is None:
+            error_text = tally.failed[-1].user_attrs[ERROR]
+            raise UserError(f"none of {self.total} trials came to its end; the last one failed by: {error_text}")
+        best = tally.best
+        LOGGER.info(f"Best of {tally}: trial {best.number}, fitness {best.fitness:.5g}; see {self.folder}")
         return Hyperparameters(**best.hyperparameters)
+
+    def _tally(self, before: int | None = None) -> Tally:
+        """Look at the study, or at its trials with numbers below ``before`` only."""
+        return Tally(self.study.get_trials(deepcopy=False)[:before], self.pulses)
 
     def _next_trial(self) -> "Trial | None":
         """Return a trial that this process is to train, or None when the study is finished."""
         told = False
-        while len(self._finished()) < self.total:
-            running = self._running()
-            if len(self._finished()) + len(running) >= self.total:
+        while len((tally := self._tally()).finished) < self.total:
+            if len(tally.finished) + len(tally.running) >= self.total:
                 if not told:
-                    numbers = ", ".join(str(trial.number) for trial in running)
+                    numbers = ", ".join(str(trial.number) for trial in tally.running)
                     LOGGER.info(f"Waiting for trials that other processes train: {numbers}")
                 told = True
                 time.sleep(POLL)
                 continue
-            self._see_to_base()
+            base = as_dict(self.base)
+            if not tally.holds_base(base):
+                self.study.enqueue_trial({key: base[key] for key in self.ranges}, user_attrs={BASE: base})
             trial = self.study.ask()
             if not self._is_surplus(trial):
                 return trial
             self.study.tell(trial, state=self.states.FAIL)
         return None
 
-    def _see_to_base(self) -> None:
-        """Queue the base, unless it was tried, is being tried or waits already."""
-        waiting = self.study.get_trials(deepcopy=False, states=(self.states.WAITING,))
-        base = as_dict(self.base)
-        if not any(trial.user_attrs.get(BASE) == base for trial in (*waiting, *self._finished(), *self._running())):
-            self.study.enqueue_trial({key: base[key] for key in self.ranges}, user_attrs={BASE: base})
-
     def _is_surplus(self, trial: "Trial") -> bool:
         """Tell whether another process began the last trial, or the base, earlier."""
-        before = [other for other in (*self._finished(), *self._running()) if other.number < trial.number]
-        base = trial.user_attrs.get(BASE)
-        return len(before) >= self.total or (base is not None and any(o.user_attrs.get(BASE) == base for o in before))
+        earlier, base = self._tally(before=trial.number), trial.user_attrs.get(BASE)
+        taken = len(earlier.finished) + len(earlier.running)
+        return taken >= self.total or (base is not None and earlier.holds_base(base))
 
     def _attempt(self, trial: "Trial") -> UserError | None:
         """Train, and enter what comes of it into the study and the files; return the error when it failed."""
@@ -241,35 +233,12 @@ class _Search:
                 self.study.tell(trial, state=self.states.FAIL)
             else:
                 self.study.tell(trial, state=self.states.PRUNED)
-            self._write_files()
-            known = self._complete()
-            best = f", best {best_of(known).fitness:.5g} (trial {best_of(known).number})" if known else ""
-            line = f"evolve {len(self._finished())}/{self.total}: trial {trial.number} {outcome}{best}"
+            tally = self._write_files()
+            best = f", best {tally.best.fitness:.5g} (trial {tally.best.number})" if tally.best else ""
+            line = f"evolve {len(tally.finished)}/{self.total}: trial {trial.number} {outcome}{best}"
             (LOGGER.warning if error else LOGGER.info)(line)
 
-    def _finished(self) -> list["FrozenTrial"]:
-        """Return complete, pruned and failed trials; those that ended without a result or an error were given up."""
-        states = (self.states.COMPLETE, self.states.PRUNED, self.states.FAIL)
-        ended = self.study.get_trials(deepcopy=False, states=states)
-        return [t for t in ended if t.state == self.states.PRUNED or RESULTS in t.user_attrs or ERROR in t.user_attrs]
-
-    def _running(self) -> list["FrozenTrial"]:
-        running = self.study.get_trials(deepcopy=False, states=(self.states.RUNNING,))
-        return [trial for trial in running if self.pulses.is_alive(trial)]
-
-    def _complete(self) -> list[CompleteTrial]:
-        return [
-            CompleteTrial(trial.number, tuple(trial.user_attrs[RESULTS]), trial.user_attrs[HYPERPARAMETERS])
-            for trial in self._finished()
-            if RESULTS in trial.user_attrs
-        ]
-
-    def _counts(self) -> str:
-        states = [trial.state for trial in self._finished()]
-        complete, pruned, failed = (
-            states.count(state) for state in (self.states.COMPLETE, self.states.PRUNED, self.states.FAIL)
-        )
-        return f"{len(states)} ({complete} complete, {pruned} pruned, {failed} failed)"
-
-    def _write_files(self) -> None:
-        write_search_files(self.folder, self._complete(), self.ranges, LOGARITHMIC, self._counts())
+    def _write_files(self) -> Tally:
+        tally = self._tally()
+        write_search_files(self.folder, tally.complete, self.ranges, LOGARITHMIC, str(tally))
+        return tally
