@@ -35,15 +35,16 @@ def main(options: TrainOptions) -> "Evaluation | Hyperparameters | None":
 
     processes = Processes.from_environment()
     set_up_logging(processes.is_main)
-    check_combinations(options, processes.size)
-    options, resumed = choose_start(options, processes)
-    LOGGER.info(describe_options("train", options))
-    check_loggers(options.log_to)
-    load_plugins(options.plugins)
-    device = select_device(options.device, processes)
-    together = f", {processes.size} processes" if processes.size > 1 else ""
-    LOGGER.info(f"YOLOv5-NAM {describe_device(device)}{together}")
-    setup = prepare(options, resumed, device, processes)
+    with processes.main_speaks_first():
+        check_combinations(options, processes.size)
+        options, resumed = choose_start(options, processes)
+        LOGGER.info(describe_options("train", options))
+        check_loggers(options.log_to)
+        load_plugins(options.plugins)
+        device = select_device(options.device, processes)
+        together = f", {processes.size} processes" if processes.size > 1 else ""
+        LOGGER.info(f"YOLOv5-NAM {describe_device(device)}{together}")
+        setup = prepare(options, resumed, device, processes)
     if options.evolve:
         return search_hyperparameters(setup)
     with processes.connected(device):
@@ -61,16 +62,16 @@ def choose_start(options: TrainOptions, processes: "Processes") -> tuple[TrainOp
     from utils.log import LOGGER
     from utils.train.resume import find_restarted, find_resumable, resumed_options
 
-    resumed = None
+    resumed, found, plugins = None, None, options.plugins
     if options.resume and not options.evolve:
         resumed = find_resumable(options.resume, Path(options.project))
-        plugins = options.plugins
         options = resumed_options(resumed, options)
-    elif processes.restarts:
-        resumed, plugins = find_restarted(options), []
+    if processes.restarts and not (resumed and resumed.folder):
+        found = find_restarted(options)
+    if found:
+        resumed, plugins = found, []  # those of the run itself
     if resumed:
-        kept = (resumed.folder or resumed.file.parent) / "plugins"
-        options.plugins = plugins or saved_plugins(resumed.checkpoint.plugins, kept)
+        options.plugins = plugins or saved_plugins(resumed.checkpoint.plugins, resumed.plugins)
         LOGGER.info(
             f"Going on with {resumed.folder or resumed.file} after {resumed.epochs_done} epochs, with its options"
         )
@@ -121,17 +122,26 @@ def train_once(setup: "Setup", resumed: "Resumable | None") -> tuple["Run", Path
     """Train; return the run, its folder and the best checkpoint."""
     from models.plugins import save_plugins
     from models.start import resume_model
+    from utils.train.resume import bring_best
     from utils.train.run import Run
 
     options, processes = setup.options, setup.processes
+    processes.check_same(
+        training_images=len(setup.samples["train"]),
+        validation_images=len(setup.samples["val"]),
+        finished_epochs=resumed.epochs_done if resumed else 0,
+    )
     model = resume_model(resumed.checkpoint, resumed.file) if resumed else build_model(setup)
     run = Run(setup, model, resumed.checkpoint if resumed else None)
     folder = resumed.folder if resumed else None
     if folder is None:
-        made = make_run_folder(options.project, options.name, options.exist_ok) if processes.is_main else Path()
+        reuses = options.exist_ok and not resumed
+        made = make_run_folder(options.project, options.name, reuses) if processes.is_main else Path()
         folder = processes.broadcast(made)
         if processes.is_main:
             save_plugins(model.yaml, folder / "plugins")
+            if resumed:
+                bring_best(resumed, folder)
     return run, folder, run.train(folder)
 
 

@@ -630,7 +630,7 @@ def full_at_second_epoch(command, tmp_path, monkeypatch) -> tuple[str, Path]:
 
 def test_full_disk_leaves_the_last_good_checkpoint(command, full_at_second_epoch, tmp_path, tiny_dataset):
     message, folder = full_at_second_epoch
-    assert "No space left on device" in message and "last.pt" in message and "free space" in message
+    assert "No space left on device" in message and "best.pt" in message and "free space" in message
     assert read_checkpoint(folder / "weights/last.pt").epoch == 0
     assert not list(folder.glob("**/.*"))
 

@@ -4,15 +4,17 @@ torchrun tells each process its place in environment variables. Here that place 
 nothing when the process is alone, so that nobody else needs to ask.
 """
 
+import atexit
 import datetime
 import hashlib
 import os
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,7 +23,8 @@ from torch import distributed as dist
 from utils.errors import UserError
 
 TIMEOUT = datetime.timedelta(hours=3)  # for the others, while one validates, writes or scans
-LOST = (
+PATIENCE = 10.0  # seconds for which a process leaves the word to others; torchrun ends it as soon as one has gone
+LOST = (  # as gloo, torch's key-value store and NCCL put it
     "connection closed",
     "connection reset",
     "connection refused",
@@ -29,6 +32,8 @@ LOST = (
     "socket",
     "recvvalue",
     "timed out",
+    "timeout",
+    "remote process exit",
 )
 
 Value = TypeVar("Value")
@@ -73,7 +78,7 @@ class Processes:
 
     @contextmanager
     def in_turn(self, task: str) -> Iterator[None]:
-        """Let the processes of this machine run the block one after the other; none needs to be connected yet.
+        """Let the user's processes on this machine run the block in turn; none needs to be connected yet.
 
         The first fills caches that the others then find, however long it takes.
 
@@ -85,33 +90,100 @@ class Processes:
             return
         from filelock import FileLock  # comes with torch
 
-        digest = hashlib.sha256(task.encode()).hexdigest()[:16]
+        user = os.path.expanduser("~")  # nobody may open the lock file of somebody else
+        digest = hashlib.sha256(f"{user}|{task}".encode()).hexdigest()[:16]
         with FileLock(Path(tempfile.gettempdir()) / f"yolov5-nam-{digest}.lock"):
             yield
+
+    @contextmanager
+    def main_speaks_first(self) -> Iterator[None]:
+        """Before they connect: let the main process be the one to report what all of them stumble over.
+
+        torchrun ends the others as soon as one has gone. They wait for that with what they have to report, which may
+        after all be known to one of them only, such as a folder that its machine lacks.
+
+        Raises:
+            UserError: as the block, with the number of the process.
+        """
+        try:
+            yield
+        except UserError as error:
+            if self.is_main:
+                raise
+            time.sleep(PATIENCE)
+            raise UserError(f"process {self.rank}: {error}") from error
+        except KeyboardInterrupt:
+            self._leave_word_to_main(130)
 
     @contextmanager
     def connected(self, device: torch.device) -> Iterator[None]:
         """Connect to the other processes within the block: over NCCL on CUDA, over gloo elsewhere.
 
         Raises:
-            UserError: another process has gone, which says itself why.
+            UserError: as the block, with the number of the process; or another process has gone, which says why.
         """
         if self.size == 1:
             yield
             return
         if device.type == "cuda":
             torch.cuda.set_device(device)
+        backend = "nccl" if device.type == "cuda" else "gloo"
         try:
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+            dist.init_process_group(backend, timeout=TIMEOUT)
             yield
             dist.barrier()
-        except (RuntimeError, ConnectionError) as error:
-            if not any(word in str(error).lower() for word in LOST):
-                raise
-            raise UserError(f"process {self.rank}: another process of this run is gone; its message says why") from None
-        finally:
-            if dist.is_initialized():
+        except BaseException as error:
+            # The others shall notice. NCCL, however, may wait for them here; it ends with the process.
+            if dist.is_initialized() and backend == "gloo":
                 dist.destroy_process_group()
+            self._explain(error)
+            raise
+        dist.destroy_process_group()
+
+    def _explain(self, error: BaseException) -> None:
+        """Raise what a user understands in place of ``error``, if there is such a thing."""
+        if isinstance(error, RuntimeError | ConnectionError) and any(word in str(error).lower() for word in LOST):
+            atexit.register(time.sleep, PATIENCE)  # torchrun, seeing this one end, would end the one that knows why
+            raise UserError(f"process {self.rank}: another process of this run is gone; its message says why") from None
+        if isinstance(error, KeyboardInterrupt):
+            self._leave_word_to_main(130)
+        if isinstance(error, UserError) and not self.is_main:
+            raise UserError(f"process {self.rank}: {error}") from error
+
+    def _leave_word_to_main(self, code: int) -> None:
+        """On all but the main process: exit silently, but not before torchrun has seen the main one end."""
+        if not self.is_main:
+            atexit.register(time.sleep, PATIENCE)
+            raise SystemExit(code) from None
+
+    def fail(self, message: str) -> NoReturn:
+        """End the run because of what all processes know: each has to call this, and the main one says it.
+
+        Raises:
+            UserError: ``message``.
+        """
+        self._leave_word_to_main(1)
+        raise UserError(message)
+
+    def check_same(self, **facts: object) -> None:
+        """See that all processes have the same ``facts``, without which they would lose step.
+
+        Raises:
+            UserError: which process has another one.
+        """
+        everyone = self.gather(facts) or []
+        different = [(rank, name) for rank, own in enumerate(everyone) for name in facts if own[name] != facts[name]]
+        message = ""
+        if different:
+            rank, name = different[0]
+            what = name.replace("_", " ")
+            message = (
+                f"{what}: process {rank} has {everyone[rank][name]}, process 0 has {facts[name]}; data and the folder "
+                "of runs must be the same on all machines"
+            )
+        message = self.broadcast(message)
+        if message:
+            self.fail(message)
 
     def sum(self, tensor: Tensor) -> Tensor:
         """Return the sum of ``tensor`` over all processes, on its device or, over NCCL, on the GPU."""

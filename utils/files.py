@@ -51,6 +51,13 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files that killed writes have left in ``folder``; nobody may be writing there now."""
+    for path in folder.glob(".*"):
+        if re.fullmatch(r"\..+-[0-9a-f]{8}(\.\w+)?", path.name) and path.is_file():
+            path.unlink(missing_ok=True)
+
+
 def increment_path(path: Path, exist_ok: bool = False) -> Path:
     """Return ``path`` if it is free (or ``exist_ok``), else the next of ``exp2, exp3, ...`` (v6.1's run-folder rule).
 

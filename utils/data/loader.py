@@ -168,6 +168,7 @@ class BatchLoader:
             pin_memory=self.pin_memory,
             worker_init_fn=_set_up_worker,
             collate_fn=_unchanged,
+            generator=torch.Generator(),  # or torch would draw from its global one, when workers start
         )
 
     def set_epoch(self, epoch: int) -> None:

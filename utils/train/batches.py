@@ -62,9 +62,7 @@ class BatchSource:
         options, samples, entries = self.setup.options, self.setup.samples["val"], self.setup.config.splits["val"]
         loader = make_validation_loader(samples, self.image_size, 2 * options.batch_size, stride, self.workers, share)
         if options.cache:
-            cache_images(
-                loader.dataset, CACHES[options.cache], entries, self.setup.processes.local_size
-            )
+            cache_images(loader.dataset, CACHES[options.cache], entries, self.setup.processes.local_size)
         return loader
 
 

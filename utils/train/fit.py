@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from utils.data.loader import Batch, BatchLoader
 from utils.distributed import Processes
-from utils.errors import UserError
 from utils.eval.evaluate import Evaluation
 from utils.hooks.base import BatchReport, EpochReport, Hook
 from utils.log import LOGGER
@@ -41,6 +40,7 @@ class Fit:
         save: writes checkpoints.
         hooks: listeners.
         processes: those that train together; only the main one has ``save`` and ``hooks`` called.
+        seed: of the run; what layers draw, such as dropout, follows from it, the epoch and the process.
         every_epoch: validate after each epoch, else after the last one only, and never stop early.
         weigh: turns the average precision of each class into weights by which images are drawn (--image-weights).
     """
@@ -52,6 +52,7 @@ class Fit:
     save: Save = keep_nothing
     hooks: Sequence[Hook] = ()
     processes: Processes = field(default_factory=Processes)
+    seed: int = 0
     every_epoch: bool = True
     weigh: Callable[[Sequence[float]], np.ndarray] | None = None
 
@@ -65,24 +66,28 @@ class Fit:
             UserError: the loss is not finite.
         """
         evaluation = None
-        for epoch in range(state.epoch, self.schedule.epochs):
+        state.last_step = min(state.last_step, state.epoch * len(self.loader) - 1)  # of a resumed run with less data
+        while not self._is_over(state):
             report = self._run_epoch(state)
             evaluation = report.evaluation
-            state.epoch = epoch + 1
-            is_best = evaluation is not None and state.stopper.update(epoch, evaluation.fitness)
+            state.epoch += 1
+            is_best = evaluation is not None and state.stopper.update(report.epoch, evaluation.fitness)
             state.class_ap = evaluation.class_ap if evaluation else state.class_ap
-            stops = self.every_epoch and state.stopper.should_stop(epoch)
             if self.processes.is_main:
                 for hook in self.hooks:
                     hook.epoch_end(report)
-                self.save(state, report, is_best, stops or state.epoch == self.schedule.epochs)
-            if stops:
-                LOGGER.info(
-                    f"Stopping: no better fitness for {state.stopper.patience} epochs since epoch "
-                    f"{state.stopper.best_epoch}. Use --patience to wait longer, --patience 0 to never stop early"
-                )
-                break
+                self.save(state, report, is_best, self._is_over(state))
+        if state.epoch < self.schedule.epochs:
+            LOGGER.info(
+                f"Stopping: no better fitness for {state.stopper.patience} epochs since epoch "
+                f"{state.stopper.best_epoch}. Use --patience to wait longer, --patience 0 to never stop early"
+            )
         return evaluation
+
+    def _is_over(self, state: TrainState) -> bool:
+        """Tell whether no epoch is left; of a resumed run, too, whose last one may have been the one to stop after."""
+        stops = self.every_epoch and state.stopper.should_stop(state.epoch - 1)
+        return stops or state.epoch >= self.schedule.epochs
 
     def _run_epoch(self, state: TrainState) -> EpochReport:
         epoch, hooks = state.epoch, self.hooks if self.processes.is_main else ()
@@ -90,6 +95,7 @@ class Fit:
             self.loader.set_weights(self.weigh(state.class_ap))
         for hook in hooks:
             hook.epoch_start(epoch, self.schedule.epochs, len(self.loader))
+        torch.manual_seed(int(np.random.SeedSequence([self.seed, epoch, self.processes.rank]).generate_state(1)[0]))
         start = time.perf_counter()
         losses, waiting = train_one_epoch(state, self.loader, self.step, self.schedule, hooks, self.processes)
         seconds = time.perf_counter() - start
@@ -123,7 +129,7 @@ def train_one_epoch(
     part_names = step.criterion.part_names
     loader.set_epoch(state.epoch)
     state.model.train()
-    mean = torch.zeros(len(part_names), device=device)
+    mean = total = torch.zeros(len(part_names), device=device)
     in_flight = 1 if device.type == "cpu" and processes.size == 1 else LOSSES_IN_FLIGHT
     losses = _LossCheck(state.epoch, part_names, in_flight, processes)
     batches = _Timed(loader)
@@ -136,21 +142,30 @@ def train_one_epoch(
         if iteration - state.last_step >= settings.accumulate:
             optimizer_step(state)
             state.last_step = iteration
-        mean += (parts - mean) / (number + 1)
+        mean = mean + (parts - mean) / (number + 1)
+        # The others are only asked at the end; until then those of this process stand for all.
+        total = processes.sum(mean) if number == len(loader) - 1 else mean * processes.size
         for hook in hooks:
-            hook.batch_end(BatchReport(state.epoch, number, len(loader), batch, mean * processes.size))
+            hook.batch_end(BatchReport(state.epoch, number, len(loader), batch, total))
     losses.check()
-    return processes.sum(mean).tolist(), batches.seconds
+    return total.tolist(), batches.seconds
 
 
 def optimizer_step(state: TrainState) -> None:
     """Apply the gathered gradients, with their norm limited to 10, and update the average."""
     state.scaler.unscale_(state.optimizer)
-    nn.utils.clip_grad_norm_(state.model.parameters(), LARGEST_GRADIENT_NORM)
+    limit_gradients([parameter for group in state.optimizer.param_groups for parameter in group["params"]])
     state.scaler.step(state.optimizer)
     state.scaler.update()
     state.optimizer.zero_grad()
     state.average.update(state.model)
+
+
+def limit_gradients(parameters: Sequence[nn.Parameter]) -> None:
+    """Shorten the gradients of all ``parameters`` together to a norm of 10 if they are longer."""
+    norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+    if norm.device.type != "cpu" or norm > LARGEST_GRADIENT_NORM:  # on a GPU, to look at it would mean to wait for it
+        nn.utils.clip_grads_with_norm_(parameters, LARGEST_GRADIENT_NORM, norm)
 
 
 class _Timed:
@@ -196,9 +211,9 @@ class _LossCheck:
         infinite = ~torch.stack([loss for loss, _ in self._pending]).isfinite()
         bad = self._processes.sum(infinite.float()).nonzero().flatten().tolist()
         if bad:
-            values = self._pending[bad[0]][1].tolist()
+            values = self._processes.sum(self._pending[bad[0]][1]).tolist()
             named = ", ".join(f"{name} {value:.4g}" for name, value in zip(self._part_names, values, strict=True))
-            raise UserError(
+            self._processes.fail(
                 f"the loss is not finite in epoch {self._epoch}, batch {self._checked + bad[0]} ({named}); "
                 "lower lr0 or warmup_bias_lr in the --hyp file, and check the labels"
             )

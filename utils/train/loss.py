@@ -20,16 +20,17 @@ Total = Callable[[Tensor], Tensor]  # sums over the processes that share a batch
 
 
 class PickOutputs(torch.autograd.Function):
-    """``output[index]`` and ``output[..., 4]``, with one gradient in the memory layout of ``output``.
+    """``output[index]`` and ``output[..., 4]`` in FP32, with one gradient in the layout and the format of ``output``.
 
-    Left to autograd, each would fill a tensor of its own in plain layout, to be added and transposed: 5 % of a step.
+    Left to autograd, each would fill a tensor of its own in plain layout, to be added and transposed: 5 % of a step. And
+    what was computed in half precision need not be converted as a whole.
     """
 
     @staticmethod
     def forward(ctx: Any, output: Tensor, *index: Tensor) -> tuple[Tensor, Tensor]:
         """Return the rows (n, 5 + classes) at ``index`` and all objectness logits (B, anchors, rows, columns)."""
         ctx.save_for_backward(output, *index)
-        return output[index], output[..., 4].contiguous()
+        return output[index].float(), output[..., 4].float().contiguous()
 
     @staticmethod
     def backward(ctx: Any, rows: Tensor, objectness: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
@@ -37,7 +38,7 @@ class PickOutputs(torch.autograd.Function):
         output, *index = ctx.saved_tensors
         gradient = torch.zeros_like(output)  # keeps the layout
         gradient[..., 4] = objectness
-        gradient.index_put_(tuple(index), rows, accumulate=True)
+        gradient.index_put_(tuple(index), rows.to(output.dtype), accumulate=True)
         return gradient, *[None] * len(index)
 
 
@@ -103,7 +104,7 @@ class DetectionLoss:
         """Compute the loss of a batch.
 
         Args:
-            outputs: per level, raw (B, anchors, rows, columns, 5 + classes).
+            outputs: per level, raw (B, anchors, rows, columns, 5 + classes), in FP32, FP16 or BF16.
             targets: (n, 6) image index, class, x, y, w, h; xywh in [0, 1] of the input. Best on the CPU: they are
                 matched where they are, and on a GPU that would wait for everything queued before.
 
@@ -116,12 +117,12 @@ class DetectionLoss:
         assigned = assign_targets(targets, grids, self.anchors.to(targets.device), self.ratio_limit)
         counts = torch.tensor([images, *(len(positives.image) for positives in assigned)], dtype=torch.float32)
         all_images, *all_positives = self.total(counts)
-        box, objectness, classification = (outputs[0].new_zeros(()) for _ in PARTS)
+        box, objectness, classification = (torch.zeros((), device=device) for _ in PARTS)
         for level, (output, positives) in enumerate(zip(outputs, assigned, strict=True)):
             positives = positives.to(device)
-            wanted = output.new_zeros(output.shape[:4])  # objectness
             index = (positives.image, positives.anchor, positives.row, positives.column)
             predicted, objectness_logits = PickOutputs.apply(output, *index)
+            wanted = torch.zeros_like(objectness_logits)
             if len(positives.image):
                 overlap = box_overlap(predicted, positives)
                 share = len(positives.image) / all_positives[level]

@@ -102,6 +102,9 @@ def check_combinations(options: TrainOptions, processes: int) -> None:
             options.rect and options.image_weights
         ),
         "--batch-size -1 works with one process: give a number": options.batch_size == -1 and processes > 1,
+        f"--batch-size {options.batch_size} is for all {processes} processes together: give more": (
+            0 < options.batch_size < processes
+        ),
         "--evolve works with one process: start several searches with one --evolve-storage": (
             options.evolve is not None and processes > 1
         ),

@@ -4,11 +4,16 @@ import dataclasses
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from utils.checkpoint import Checkpoint, read_checkpoint
+from utils.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from utils.errors import UserError
+from utils.files import find_file
+from utils.log import LOGGER
 from utils.options import given_options, make_options
 from utils.train.options import CHANGEABLE, NEWEST, TrainOptions
+
+WEIGHTS, LAST, BEST = "weights", "last.pt", "best.pt"  # where a run keeps its checkpoints
 
 
 @dataclass(frozen=True)
@@ -17,7 +22,8 @@ class Resumable:
 
     Attributes:
         file: its checkpoint.
-        folder: its run folder; None for a checkpoint that was taken out of it, which goes on in a folder of its own.
+        folder: its run folder; None for any checkpoint but its ``last.pt``, and for one that was taken out of it: these
+            go on in a folder of their own, so that nothing of the run is overwritten.
         checkpoint: what ``file`` holds.
     """
 
@@ -28,7 +34,17 @@ class Resumable:
     @property
     def epochs_done(self) -> int:
         """Epochs that are over."""
-        return int((self.checkpoint.training or self.checkpoint.finished or {})["epoch"])
+        return epochs_done(self.checkpoint)
+
+    @property
+    def plugins(self) -> Path:
+        """Folder that may hold the run's own copies of its plug-in files."""
+        return (self.file.parents[1] if self.file.parent.name == WEIGHTS else self.file.parent) / "plugins"
+
+
+def epochs_done(checkpoint: Checkpoint) -> int:
+    """Return how many epochs of its run were over when ``checkpoint`` was written; 0 when it says nothing of a run."""
+    return int((checkpoint.training or checkpoint.finished or {"epoch": 0})["epoch"])
 
 
 def find_resumable(request: str, project: Path) -> Resumable:
@@ -42,19 +58,20 @@ def find_resumable(request: str, project: Path) -> Resumable:
         UserError: there is none, or it is a checkpoint that no run of ours left.
     """
     if request == NEWEST:
-        found = sorted(project.glob("*/weights/last.pt"), key=lambda path: path.stat().st_mtime)
+        found = sorted(project.glob(f"*/{WEIGHTS}/{LAST}"), key=lambda path: path.stat().st_mtime)
         if not found:
             raise UserError(f"--resume: no run with weights/last.pt in '{project}'; name its folder or last.pt")
         path = found[-1]
     else:
-        path = Path(request) / "weights" / "last.pt" if Path(request).is_dir() else Path(request)
+        path = Path(request) / WEIGHTS / LAST if Path(request).is_dir() else Path(request)
         if not path.is_file():
             raise UserError(f"--resume: '{path}' does not exist; name the folder of an interrupted run or its last.pt")
     path = path.resolve()
     checkpoint = read_checkpoint(path)
     if checkpoint.training is None and checkpoint.finished is None:
         raise UserError(f"--resume: '{path}' does not know the run it is from; to start from it use --weights '{path}'")
-    return Resumable(path, path.parents[1] if path.parent.name == "weights" else None, checkpoint)
+    in_place = (path.parent.name, path.name) == (WEIGHTS, LAST)
+    return Resumable(path, path.parents[1] if in_place else None, checkpoint)
 
 
 def resumed_options(run: Resumable, options: TrainOptions) -> TrainOptions:
@@ -71,20 +88,58 @@ def resumed_options(run: Resumable, options: TrainOptions) -> TrainOptions:
     known = {field.name for field in dataclasses.fields(TrainOptions)}
     stored = {name: value for name, value in run.checkpoint.options.items() if name in known}
     changed = make_options(TrainOptions, stored | {name: getattr(options, name) for name in given})
-    if changed.epochs <= run.epochs_done and (run.checkpoint.training is None or "epochs" in given):
-        extend = f"--resume {shlex.quote(str(run.folder or run.file))} --epochs {2 * run.epochs_done}"
+    done, finished = run.epochs_done, run.checkpoint.training is None
+    if (finished and "epochs" not in given) or ("epochs" in given and changed.epochs <= done):
+        place = shlex.quote(str(run.folder or run.file))
+        epochs = changed.epochs if changed.epochs > done else 2 * done  # more than done when it stopped early
         raise UserError(
-            f"'{run.file}' is of a finished run of {run.epochs_done} epochs; to train on give a larger number of all "
-            f"epochs: {extend}; to start a new run from its weights: --weights {shlex.quote(str(run.file))}"
+            f"'{run.file}' is of {'a finished run of' if finished else 'an interrupted run after'} {done} epochs; to "
+            f"train on give a larger number of all epochs: python train.py --resume {place} --epochs {epochs}; to "
+            f"start a new run from its weights: --weights {shlex.quote(str(run.file))}"
         )
     return changed
 
 
+def bring_best(run: Resumable, folder: Path) -> None:
+    """Copy the best weights so far into ``folder``, where a run of another folder goes on.
+
+    They are in the checkpoint itself or in a ``best.pt`` beside it. Without them, a later epoch has to be better.
+    """
+    if run.epochs_done == 0:
+        return
+    state = run.checkpoint.training or run.checkpoint.finished or {}
+    wanted = state["stopper"]["best_epoch"]
+    for file in (run.file, run.file.with_name(BEST)):
+        checkpoint = read_checkpoint(file) if file.is_file() else None
+        if checkpoint and epochs_done(checkpoint) == wanted + 1 and _identity(checkpoint) == _identity(run.checkpoint):
+            write_checkpoint(folder / WEIGHTS / BEST, checkpoint)
+            return
+    LOGGER.warning(f"WARNING: the best weights so far, of epoch {wanted}, are not beside '{run.file}' and stay behind")
+
+
+def _identity(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return the options that make a run what it is."""
+    return {name: value for name, value in checkpoint.options.items() if name not in CHANGEABLE}
+
+
 def find_restarted(options: TrainOptions) -> Resumable | None:
-    """Return the unfinished run that a restart by torchrun goes on with: the newest one with these very options."""
-    wanted = dataclasses.asdict(options) | {"data": "", "batch_size": 0}  # these two are resolved when a run begins
-    for file in sorted(Path(options.project).glob("*/weights/last.pt"), key=lambda path: -path.stat().st_mtime):
-        checkpoint = read_checkpoint(file)
-        if checkpoint.training and checkpoint.options | {"data": "", "batch_size": 0} == wanted:
-            return Resumable(file.resolve(), file.resolve().parents[1], checkpoint)
+    """Return the run that a restart by torchrun goes on with: the newest one with these very options, if there is any.
+
+    Raises:
+        UserError: that run is over; what failed was to measure it.
+    """
+    open_names = {"plugins"}  # a run sets these itself
+    open_names |= {"weights"} if options.weights is None else set()
+    open_names |= {"batch_size"} if options.batch_size == -1 else set()
+    wanted = dataclasses.asdict(options) | {"data": str(find_file(options.data, "--data").resolve())}
+    for file in sorted(Path(options.project).glob(f"*/{WEIGHTS}/{LAST}"), key=lambda path: -path.stat().st_mtime):
+        try:
+            checkpoint = read_checkpoint(file)
+        except UserError:  # of another run, which is no concern of this one
+            continue
+        if any(checkpoint.options.get(name) != wanted[name] for name in wanted.keys() - open_names):
+            continue
+        if checkpoint.training is None:
+            raise UserError(f"the run in '{file.parents[1]}' is over; measure it with val.py --weights '{file}'")
+        return Resumable(file.resolve(), file.resolve().parents[1], checkpoint)
     return None

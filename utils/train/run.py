@@ -15,7 +15,7 @@ from utils.checkpoint import Checkpoint
 from utils.data.loader import QUAD, Batch, BatchLoader
 from utils.eval.evaluate import Evaluation
 from utils.eval.plots import save_label_plot
-from utils.files import write_yaml
+from utils.files import remove_leftovers, write_yaml
 from utils.hooks.base import EpochReport, Hook
 from utils.log import LOGGER
 from utils.sizes import fit_size
@@ -70,8 +70,9 @@ class Run:
             LOGGER.info(f"freezing {len(frozen)} parameter tensors of --freeze {' '.join(map(str, options.freeze))}")
         if resumed is None and not options.noautoanchor:
             fit_anchors(model.detect, setup.samples["train"], self.image_size, setup.hyp.anchor_t, options.seed)
-            setup.processes.copy_from_main([model.detect.anchors])
-        self.precision = choose_precision(options.precision, model, setup.device, self.image_size)
+        setup.processes.copy_from_main(model.state_dict().values())  # another kind of machine may draw other numbers
+        precision = choose_precision(options.precision, model, setup.device, self.image_size)
+        self.precision = setup.processes.broadcast(precision)  # or need other precision
         if options.batch_size == -1:
             options.batch_size = self._choose_batch_size()
 
@@ -156,19 +157,17 @@ class Run:
         resumed, is_main = self.resumed, self.setup.processes.is_main
         if resumed and resumed.training:
             state.restore(resumed.training, resumed.state)
-            if is_main and not writer.last.exists():
-                writer.restore(resumed)
-            return
-        if resumed:
+        elif resumed:
             state.extend(resumed.finished or {}, resumed.state)
             LOGGER.info(
                 f"The run was over after {state.epoch} epochs: going on from its averaged weights, with fresh momenta "
                 f"and the learning rate of epoch {state.epoch} in a run of {self.setup.options.epochs}"
             )
-        elif is_main:
-            self._describe(folder)
         if is_main:
-            writer.start(state)
+            remove_leftovers(folder)
+            remove_leftovers(writer.folder)
+            self._describe(folder)
+            writer.start(state, resumed)
 
     def _fit(self, state: TrainState) -> Fit:
         """Return the epochs to run, without listeners and checkpoints."""
@@ -184,7 +183,16 @@ class Run:
         validate = Validator(batches, setup.config.names, setup.evaluation_settings, loss, processes)
         weigh = image_weighting(setup.samples["train"], setup.config.nc) if options.image_weights else None
         schedule = self._schedule(loader)
-        return Fit(loader, step, schedule, validate, processes=processes, every_epoch=not options.noval, weigh=weigh)
+        return Fit(
+            loader,
+            step,
+            schedule,
+            validate,
+            processes=processes,
+            seed=options.seed,
+            every_epoch=not options.noval,
+            weigh=weigh,
+        )
 
     def _network(self) -> nn.Module:
         """Return what computes gradients: the model, or a wrapper that averages them over the processes."""

@@ -36,32 +36,29 @@ class CheckpointWriter:
         """The checkpoint of the best epoch."""
         return self.folder / "best.pt"
 
-    def start(self, state: TrainState) -> None:
-        """Write ``last.pt`` before the first epoch, so that a run can be resumed whenever it is interrupted."""
-        if not self.only_last:
-            self._write(state, {})
+    def start(self, state: TrainState, resumed: Checkpoint | None = None) -> None:
+        """Write ``last.pt`` before the first epoch, so that a run can be resumed whenever it is interrupted.
+
+        Args:
+            state: what the run begins with.
+            resumed: the checkpoint it comes from; none for a new run.
+        """
+        if resumed or not self.only_last:
+            self._write(self.last, state, resumed.metrics if resumed else {})
 
     def __call__(self, state: TrainState, report: EpochReport, is_best: bool, is_last: bool) -> None:
-        """Write after an epoch."""
+        """Write after an epoch: ``last.pt`` at the end, so that a kill before has the epoch and its files made anew."""
         if self.only_last and not is_last:
             return
         names = ("precision", "recall", "mAP_0.5", "mAP_0.5:0.95")
         results = map(float, report.evaluation.results) if report.evaluation else ()
-        self._write(state, dict(zip(names, results, strict=False)))  # the losses after them are in results.csv
-        if is_best:
-            self._copy_last(self.best)
-        if self.period > 0 and report.epoch > 0 and report.epoch % self.period == 0:
-            self._copy_last(self.folder / f"epoch{report.epoch}.pt")
-
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Write ``last.pt``, and ``best.pt`` if it is the same, from a checkpoint that lies elsewhere."""
-        write_checkpoint(self.last, checkpoint)
-        if checkpoint.training and checkpoint.training["stopper"]["best_epoch"] == checkpoint.epoch:
-            self._copy_last(self.best)
-
-    def _copy_last(self, path: Path) -> None:
-        with atomic_write(path) as temporary:
-            shutil.copyfile(self.last, temporary)
+        is_kept = self.period > 0 and report.epoch > 0 and report.epoch % self.period == 0
+        kept = self.folder / f"epoch{report.epoch}.pt"
+        first, *others = [*[self.best] * is_best, *[kept] * is_kept, self.last]
+        self._write(first, state, dict(zip(names, results, strict=False)))  # the losses after them are in results.csv
+        for path in others:
+            with atomic_write(path) as temporary:
+                shutil.copyfile(first, temporary)
 
     def finish(self) -> None:
         """Reduce the checkpoints of a finished run to what inference needs."""
@@ -69,9 +66,9 @@ class CheckpointWriter:
             if path.exists():
                 strip_checkpoint(path)
 
-    def _write(self, state: TrainState, metrics: dict[str, float]) -> None:
+    def _write(self, path: Path, state: TrainState, metrics: dict[str, float]) -> None:
         average = state.average.model.state_dict()
         checkpoint = dataclasses.replace(
             self.header, state=average, epoch=state.epoch - 1, metrics=metrics, training=state.capture()
         )
-        write_checkpoint(self.last, checkpoint)
+        write_checkpoint(path, checkpoint)

@@ -16,8 +16,8 @@ COUNTERS = ("epoch", "last_step", "splits", "class_ap", "results")
 class TrainState:
     """What changes while a run trains.
 
-    The order of images and every random draw on them follow from the run's seed and the epoch, so that no generator
-    of the loader has to be kept.
+    The order of images and all that is drawn at random, for them or by layers such as dropout, follow from the run's
+    seed, the epoch and the process, so that no state of a generator has to be kept.
 
     Attributes:
         model: trained weights. average: their moving average, which is validated.
@@ -51,8 +51,6 @@ class TrainState:
             "scaler": self.scaler.state_dict(),
             "stopper": vars(self.stopper),
             "gradients": gradients,
-            "random_state": torch.get_rng_state(),
-            "gpu_random_states": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
             **{name: getattr(self, name) for name in COUNTERS},
         }
 
@@ -69,9 +67,6 @@ class TrainState:
         for name, parameter in self.model.named_parameters():
             gradient = saved["gradients"].get(name) if same_precision else None  # those of FP16 are scaled
             parameter.grad = None if gradient is None else gradient.to(parameter.device, copy=True)
-        torch.set_rng_state(saved["random_state"])
-        if len(saved["gpu_random_states"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all(saved["gpu_random_states"])
         for name in COUNTERS:
             setattr(self, name, saved[name])
 

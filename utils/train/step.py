@@ -91,7 +91,7 @@ class TrainingStep:
             chosen[:, 0] -= first
             with self.precision.autocast():
                 outputs = self.forward(chunk)
-            loss, parts = self.criterion([output.float() for output in outputs], chosen)
+            loss, parts = self.criterion(outputs, chosen)
             state.scaler.scale(loss * self.gain).backward()
             total += loss.detach()
             total_parts += parts * (len(chunk) / len(images))

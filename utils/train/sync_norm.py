@@ -1,10 +1,28 @@
 """Batch norm over the images of all processes (``--sync-bn``)."""
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
+from torch import distributed as dist
+
+
+class SharedSum(torch.autograd.Function):
+    """The sum of a tensor over all processes, each of which gets the gradients of all."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor) -> Tensor:
+        """Return the sum."""
+        total = own.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        """Return the sum of the gradients."""
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
 
 
 class SharedBatchNorm2d(nn.BatchNorm2d):
@@ -30,10 +48,10 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
             return super().forward(x)
         values = x.float()
         sums = torch.cat((values.sum((0, 2, 3)), values.new_full((1,), values.numel() / values.shape[1])))
-        sums = all_reduce(sums)
+        sums = SharedSum.apply(sums)
         count = sums[-1]
         mean = (sums[:-1] / count).view(1, -1, 1, 1)
-        variance = all_reduce((values - mean).square().sum((0, 2, 3))) / count
+        variance = SharedSum.apply((values - mean).square().sum((0, 2, 3))) / count
         self._follow(mean.detach().flatten(), variance.detach(), count)
         scale = (variance + self.eps).rsqrt()
         if self.affine:
