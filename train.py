@@ -147,8 +147,8 @@ def train_once(setup: "Setup", resumed: "Resumable | None") -> tuple["Run", Path
 
 def search_hyperparameters(setup: "Setup") -> "Hyperparameters":
     """Train again and again, with hyperparameters that promise more each time."""
+    from utils.search.search import Report, search
     from utils.train.run import Run
-    from utils.train.search import Report, search
 
     options = setup.options
     project = runs_dir("evolve") if options.project == TrainOptions.project else options.project

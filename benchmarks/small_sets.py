@@ -3,8 +3,8 @@
     python benchmarks/small_sets.py --weights yolov5n.pt --epochs 15 --size 160 --seeds 3 \
         --variant "--warmup 1000" --variant "--warmup 100" --variant "--warmup auto"
 
-Each variant fine-tunes the weights on a data set (shapes10 unless --data says another) with seeds 0, 1, ...; printed are
-mAP50-95 of the best weights as mean, half width of the 95 % interval (Student's t) and single values, and the same of the
+Each variant fine-tunes the weights on a data set (shapes10 unless --data says another) with seeds 0, 1, ...; printed
+are mAP50-95 of the best weights as mean and half width of its 95 % interval (Student's t), and the same of the
 differences to the first variant, seed by seed.
 """
 

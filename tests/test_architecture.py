@@ -12,7 +12,7 @@ SCRIPTS = ("train", "val", "detect", "export")
 FILES = sorted(
     path.relative_to(PROJECT) for folder in ("models", "utils") for path in (PROJECT / folder).rglob("*.py")
 ) + [Path(f"{script}.py") for script in SCRIPTS]
-ROOMS = ("data", "train", "eval", "detect", "hooks")
+ROOMS = ("data", "train", "search", "eval", "detect", "hooks")
 
 
 def floor_of(module: str) -> str:

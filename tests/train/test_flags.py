@@ -22,8 +22,8 @@ from utils.device import core_count
 from utils.errors import UserError
 from utils.eval.evaluate import Evaluation
 from utils.options import build_parser, make_options
+from utils.search import report as search_report
 from utils.train import fit as fit_module
-from utils.train import search_report
 from utils.train.options import TrainOptions
 
 GATE = """

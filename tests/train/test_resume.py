@@ -31,7 +31,6 @@ from utils.train import run as _run  # noqa: F401  for the child processes, whic
 from utils.train import saving
 from utils.train.hyperparameters import Hyperparameters
 from utils.train.options import CHANGEABLE, TrainOptions
-from utils.train.resume import find_restarted
 from utils.train.schedule import Schedule
 
 QUICK = FAST | {"noplots": True, "log_to": "none"}
@@ -130,6 +129,7 @@ def _joined(package: Any, part: str) -> str:
 def run_in_child(options: dict[str, Any], kill: tuple[str, int] | None) -> None:
     """Train in this process, which is a child of the test's, and die there."""
     os.setsid()
+    multiprocessing.set_start_method(None, force=True)  # loader processes start as they do in commands
     torch.set_num_threads(1)
     Evaluation.fitness = property(scattered_fitness)  # type: ignore[method-assign, assignment]
     if kill:
@@ -326,7 +326,7 @@ def test_a_kept_epoch_goes_on_in_a_folder_of_its_own(runs, scattered, caplog):
     assert opt[0] | {"save_dir": str(again)} == opt[1]
 
 
-@pytest.mark.parametrize("beside", [True, False])
+@pytest.mark.parametrize("beside", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_the_best_weights_of_before(runs, tmp_path, monkeypatch, beside, capsys):
     scores = iter([0.5, 0.1, 0.1, 0.5, 0.1, 0.1, 0.1])
     monkeypatch.setattr(Evaluation, "fitness", property(lambda _: next(scores)))
@@ -488,14 +488,6 @@ def test_device_workers_and_patience_may_change(unfinished, tmp_path):
     assert (finished.options["workers"], finished.options["patience"], finished.options["epochs"]) == (1, 7, 3)
     assert (folder / "weights/epoch2.pt").exists()
     assert {"device", "workers", "patience", "epochs"} <= CHANGEABLE
-
-
-def test_a_restart_by_torchrun_finds_the_run(unfinished):
-    stored = read_checkpoint(unfinished / "weights/last.pt").options
-    given = TrainOptions(**stored | {"weights": None, "data": "as given", "batch_size": -1})
-    found = find_restarted(given)
-    assert found and found.folder == unfinished.resolve()
-    assert find_restarted(dataclasses.replace(given, seed=1)) is None
 
 
 # Full disks

@@ -22,8 +22,8 @@ Total = Callable[[Tensor], Tensor]  # sums over the processes that share a batch
 class PickOutputs(torch.autograd.Function):
     """``output[index]`` and ``output[..., 4]`` in FP32, with one gradient in the layout and the format of ``output``.
 
-    Left to autograd, each would fill a tensor of its own in plain layout, to be added and transposed: 5 % of a step. And
-    what was computed in half precision need not be converted as a whole.
+    Left to autograd, each would fill a tensor of its own in plain layout, to be added and transposed: 5 % of a step.
+    And what was computed in half precision need not be converted as a whole.
     """
 
     @staticmethod

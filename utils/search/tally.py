@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from utils.train.search_pulse import PulseWatch
-from utils.train.search_report import CompleteTrial, best_of
+from utils.search.pulse import PulseWatch
+from utils.search.report import CompleteTrial, best_of
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial

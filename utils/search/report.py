@@ -9,8 +9,8 @@ from pathlib import Path
 import yaml
 
 from utils.eval.metrics import fitness
-from utils.eval.search_plot import save_search_plot
 from utils.files import atomic_write
+from utils.search.plot import save_search_plot
 from utils.train.hyperparameters import Hyperparameters
 
 RESULT_KEYS = (

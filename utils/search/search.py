@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from utils.errors import UserError
 from utils.interrupts import interrupts_held_back
 from utils.log import LOGGER
+from utils.search.pulse import PulseWatch, beating
+from utils.search.report import CompleteTrial, write_search_files
+from utils.search.study import import_optuna, open_study, storage_error
+from utils.search.tally import BASE, ERROR, HYPERPARAMETERS, RESULTS, Tally
 from utils.train.hyperparameters import Hyperparameters, as_dict
-from utils.train.search_pulse import PulseWatch, beating
-from utils.train.search_report import CompleteTrial, write_search_files
-from utils.train.search_study import import_optuna, open_study, storage_error
-from utils.train.search_tally import BASE, ERROR, HYPERPARAMETERS, RESULTS, Tally
 
 if TYPE_CHECKING:
     from optuna import Study

@@ -14,10 +14,11 @@ import pytest
 from utils.errors import UserError
 from utils.files import ROOT
 from utils.hooks.csv_file import COLUMNS
-from utils.train import search as search_module
-from utils.train import search_pulse, search_report, search_study
+from utils.search import pulse, report
+from utils.search import search as search_module
+from utils.search import study as search_study
+from utils.search.search import RANGES, search
 from utils.train.hyperparameters import Hyperparameters, read_hyperparameters
-from utils.train.search import RANGES, search
 
 optuna = pytest.importorskip("optuna")
 
@@ -54,7 +55,7 @@ class Objective:
 def quick(monkeypatch):
     monkeypatch.setattr(search_module, "POLL", 0.02)
     monkeypatch.setattr(search_study, "OPENING_PAUSE", 0.01)
-    monkeypatch.setattr(search_report, "save_search_plot", lambda *arguments: arguments[-1].touch())
+    monkeypatch.setattr(report, "save_search_plot", lambda *arguments: arguments[-1].touch())
 
 
 @pytest.fixture
@@ -229,7 +230,7 @@ def test_an_interrupted_trial_does_not_count(tmp_path, place, fault):
 
 
 def test_ctrl_c_waits_until_a_result_is_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(search_report, "save_search_plot", lambda *arguments: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(report, "save_search_plot", lambda *arguments: signal.raise_signal(signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
         search(tmp_path, BASE, 4, Objective(), storage=journal(tmp_path))
     assert len(rows_of(tmp_path)) == 1
@@ -238,7 +239,7 @@ def test_ctrl_c_waits_until_a_result_is_written(tmp_path, monkeypatch):
 
 
 def test_a_trial_whose_process_died_is_made_up_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(search_pulse, "PATIENCE", 0.3)
+    monkeypatch.setattr(pulse, "PATIENCE", 0.3)
     study = search_study.open_study(tmp_path, journal(tmp_path), "yolov5-nam", 0)
     study.enqueue_trial({}, user_attrs={"base": search_module.as_dict(BASE)})
     study.ask()
@@ -249,13 +250,13 @@ def test_a_trial_whose_process_died_is_made_up_for(tmp_path, monkeypatch):
 
 
 def test_a_pulse_is_alive_as_long_as_it_changes(tmp_path, monkeypatch):
-    monkeypatch.setattr(search_pulse, "PATIENCE", 1.0)
-    monkeypatch.setattr(search_pulse, "INTERVAL", 0.05)
+    monkeypatch.setattr(pulse, "PATIENCE", 1.0)
+    monkeypatch.setattr(pulse, "INTERVAL", 0.05)
     study = search_study.open_study(tmp_path, journal(tmp_path), "yolov5-nam", 0)
-    trial, watch, now = study.ask(), search_pulse.PulseWatch(), [0.0]
-    monkeypatch.setattr(search_pulse.time, "monotonic", lambda: now[0])
+    trial, watch, now = study.ask(), pulse.PulseWatch(), [0.0]
+    monkeypatch.setattr(pulse.time, "monotonic", lambda: now[0])
     assert watch.is_alive(study.trials[0])
-    with search_pulse.beating(trial):
+    with pulse.beating(trial):
         assert watch.is_alive(study.trials[0])
         while not study.trials[0].user_attrs["pulse"]:
             time.sleep(0.02)
@@ -314,9 +315,9 @@ def test_a_missing_driver_is_named(tmp_path, monkeypatch):
 WORKER = """
 import sys, time
 from pathlib import Path
-from utils.train import search, search_report
+from utils.search import report, search
 from utils.train.hyperparameters import Hyperparameters
-search_report.save_search_plot = lambda *arguments: arguments[-1].touch()
+report.save_search_plot = lambda *arguments: arguments[-1].touch()
 search.POLL = 0.05
 folder, storage, trials, pause = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
 def objective(hyp, report):
@@ -336,7 +337,8 @@ def start(folder, storage, trials, pause):
 
 
 @pytest.mark.parametrize(
-    "storage", ["journal:{}/shared", "", pytest.param("sqlite:///{}/shared.db", marks=pytest.mark.slow)]
+    "storage",
+    ["journal:{}/shared", *(pytest.param(one, marks=pytest.mark.slow) for one in ("", "sqlite:///{}/shared.db"))],
 )
 def test_two_processes_share_the_work(tmp_path, storage):
     trials = 8
@@ -353,9 +355,10 @@ def test_two_processes_share_the_work(tmp_path, storage):
     assert len({(folder / "hyp_evolve.yaml").read_text() for folder in folders}) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no SIGKILL")
 def test_a_killed_search_goes_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(search_pulse, "PATIENCE", 0.5)
+    monkeypatch.setattr(pulse, "PATIENCE", 0.5)
     worker = start(tmp_path / "a", "", 4, 0.3)
     deadline = time.monotonic() + 60
     while not (tmp_path / "a/evolve.csv").is_file() and time.monotonic() < deadline:
@@ -371,4 +374,4 @@ def test_a_killed_search_goes_on(tmp_path, monkeypatch):
 
 
 def test_result_columns_are_those_of_results_csv():
-    assert search_report.RESULT_KEYS == COLUMNS[4:11]
+    assert report.RESULT_KEYS == COLUMNS[4:11]
