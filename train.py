@@ -1,6 +1,7 @@
 """Train a detector: ``python train.py --cfg models/yolov5-NAM.yaml --data D.yaml``."""
 
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,7 @@ def main(options: TrainOptions) -> "Evaluation | Hyperparameters | None":
     set_up_logging(processes.is_main)
     with processes.main_speaks_first():
         check_combinations(options, processes.size)
+        processes = processes.met()
         options, resumed = choose_start(options, processes)
         LOGGER.info(describe_options("train", options))
         check_loggers(options.log_to)
@@ -147,6 +149,7 @@ def train_once(setup: "Setup", resumed: "Resumable | None") -> tuple["Run", Path
 
 def search_hyperparameters(setup: "Setup") -> "Hyperparameters":
     """Train again and again, with hyperparameters that promise more each time."""
+    from utils.log import quietly
     from utils.search.search import Report, search
     from utils.train.run import Run
 
@@ -154,9 +157,12 @@ def search_hyperparameters(setup: "Setup") -> "Hyperparameters":
     project = runs_dir("evolve") if options.project == TrainOptions.project else options.project
     folder = make_run_folder(str(project), options.name, options.exist_ok or bool(options.resume))
 
+    trials = itertools.count()
+
     def objective(hyp: "Hyperparameters", report: Report) -> tuple[float, ...]:
         trial = dataclasses.replace(setup, hyp=hyp)
-        return Run(trial, build_model(trial)).measure(report)
+        with quietly(next(trials) > 0):  # what the first one says goes for all of them
+            return Run(trial, build_model(trial)).measure(report)
 
     return search(folder, setup.hyp, options.evolve or 0, objective, storage=options.evolve_storage, seed=options.seed)
 

@@ -8,11 +8,12 @@ import atexit
 import datetime
 import hashlib
 import os
+import socket
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -23,7 +24,11 @@ from torch import distributed as dist
 from utils.errors import UserError
 
 TIMEOUT = datetime.timedelta(hours=3)  # for the others, while one validates, writes or scans
+MEETING = datetime.timedelta(minutes=10)  # for all to start Python, once torchrun has started them together
+SECOND_TRY = 0.2  # s
+PORT, ROUNDS, RESTARTS = "yolov5-nam/port", "yolov5-nam/rounds", "restarts"  # keys of stores
 PATIENCE = 10.0  # seconds for which a process leaves the word to others; torchrun ends it as soon as one has gone
+INTERRUPTED = 130  # exit code after Ctrl-C, which torchrun passes on to all
 LOST = (  # as gloo, torch's key-value store and NCCL put it
     "connection closed",
     "connection reset",
@@ -48,7 +53,8 @@ class Processes:
         size: how many there are.
         local_rank: on this machine, from 0; the GPU it uses.
         local_size: how many there are on this machine.
-        restarts: how often torchrun has started them anew after a failure.
+        restarts: how often torchrun has started them anew after a failure, as far as is known here; see `met`.
+        store: where they find each other; None before they have met.
     """
 
     rank: int = 0
@@ -56,6 +62,7 @@ class Processes:
     local_rank: int = 0
     local_size: int = 1
     restarts: int = 0
+    store: dist.Store | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def from_environment(cls) -> "Processes":
@@ -63,8 +70,9 @@ class Processes:
         if "RANK" not in os.environ:
             return cls()
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RESTART_COUNT")
-        usual = (0, 1, 0, 1, 0)
-        return cls(*(int(os.environ.get(name, value)) for name, value in zip(names, usual, strict=True)))
+        usual = ("0", "1", "0", "1", "0")
+        rank, size, local_rank, local_size, restarts = map(int, map(os.environ.get, names, usual))
+        return cls(rank, size, local_rank, local_size, restarts)
 
     @property
     def is_main(self) -> bool:
@@ -75,6 +83,31 @@ class Processes:
     def share(self) -> tuple[int, int]:
         """Rank and size, as the loaders take them."""
         return self.rank, self.size
+
+    def met(self) -> "Processes":
+        """Return the same after all have met in a store of this start's own, so that they agree on the restarts.
+
+        torchrun's store outlives the processes. Those that it starts anew would find addresses of dead ones there, and
+        wait for these; and on other machines than that of the failure, it does not count the restart. So the main
+        process opens a store for each start, and torchrun's is only asked for its port: a dead one does not answer.
+
+        Raises:
+            UserError: the main process did not come.
+        """
+        if self.size == 1:
+            return self
+        try:
+            lasting = next(dist.rendezvous("env://", timeout=MEETING))[0]
+            if self.is_main:
+                store = dist.TCPStore(os.environ["MASTER_ADDR"], 0, None, True, TIMEOUT, wait_for_workers=False)
+                store.set(RESTARTS, str(max(self.restarts, lasting.add(ROUNDS, 1) - 1)))
+                lasting.set(PORT, str(store.port))
+            else:
+                store = _find_store(lasting)
+            return replace(self, restarts=int(store.get(RESTARTS)), store=store)
+        except (RuntimeError, ConnectionError) as error:
+            self._explain(error)
+            raise
 
     @contextmanager
     def in_turn(self, task: str) -> Iterator[None]:
@@ -113,7 +146,7 @@ class Processes:
             time.sleep(PATIENCE)
             raise UserError(f"process {self.rank}: {error}") from error
         except KeyboardInterrupt:
-            self._leave_word_to_main(130)
+            self._end_silently_unless_main()
 
     @contextmanager
     def connected(self, device: torch.device) -> Iterator[None]:
@@ -129,7 +162,7 @@ class Processes:
             torch.cuda.set_device(device)
         backend = "nccl" if device.type == "cuda" else "gloo"
         try:
-            dist.init_process_group(backend, timeout=TIMEOUT)
+            dist.init_process_group(backend, store=self.store, rank=self.rank, world_size=self.size, timeout=TIMEOUT)
             yield
             dist.barrier()
         except BaseException as error:
@@ -146,15 +179,13 @@ class Processes:
             atexit.register(time.sleep, PATIENCE)  # torchrun, seeing this one end, would end the one that knows why
             raise UserError(f"process {self.rank}: another process of this run is gone; its message says why") from None
         if isinstance(error, KeyboardInterrupt):
-            self._leave_word_to_main(130)
+            self._end_silently_unless_main()
         if isinstance(error, UserError) and not self.is_main:
             raise UserError(f"process {self.rank}: {error}") from error
 
-    def _leave_word_to_main(self, code: int) -> None:
-        """On all but the main process: exit silently, but not before torchrun has seen the main one end."""
+    def _end_silently_unless_main(self) -> None:
         if not self.is_main:
-            atexit.register(time.sleep, PATIENCE)
-            raise SystemExit(code) from None
+            raise SystemExit(INTERRUPTED) from None
 
     def fail(self, message: str) -> NoReturn:
         """End the run because of what all processes know: each has to call this, and the main one says it.
@@ -162,7 +193,9 @@ class Processes:
         Raises:
             UserError: ``message``.
         """
-        self._leave_word_to_main(1)
+        if not self.is_main:
+            atexit.register(time.sleep, PATIENCE)  # torchrun, seeing this one end, would end the main one
+            raise SystemExit(1)
         raise UserError(message)
 
     def check_same(self, **facts: object) -> None:
@@ -215,3 +248,16 @@ class Processes:
         if self.size > 1:
             for tensor in tensors:
                 dist.broadcast(tensor, src=0)
+
+
+def _find_store(lasting: dist.Store) -> dist.TCPStore:
+    """Return the store of the main process that lives, whose port the ``lasting`` store knows sooner or later."""
+    host, end = os.environ["MASTER_ADDR"], time.monotonic() + MEETING.total_seconds()
+    while time.monotonic() < end:
+        port = int(lasting.get(PORT))
+        try:
+            socket.create_connection((host, port), timeout=MEETING.total_seconds()).close()
+            return dist.TCPStore(host, port, None, False, TIMEOUT)
+        except OSError:  # of an earlier start
+            time.sleep(SECOND_TRY)
+    raise ConnectionError("timed out")

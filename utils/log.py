@@ -3,7 +3,8 @@
 import logging
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -32,6 +33,17 @@ def set_up_logging(speaks: bool = True) -> None:
     LOGGER.propagate = False
     LOGGER.handlers.clear()
     LOGGER.addHandler(_OutputHandler())
+
+
+@contextmanager
+def quietly(quiet: bool = True) -> Iterator[None]:
+    """Hold log lines below errors back within the block, unless ``quiet`` is False."""
+    level = LOGGER.level
+    LOGGER.setLevel(logging.ERROR if quiet else level)
+    try:
+        yield
+    finally:
+        LOGGER.setLevel(level)
 
 
 def progress(items: Iterable[Item], description: str, total: int | None = None, unit: str = "it") -> "tqdm[Item]":

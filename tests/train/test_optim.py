@@ -105,7 +105,7 @@ def test_groups_that_are_empty_are_left_out(kind):
 
 @pytest.mark.parametrize(
     ("layers", "frozen"),
-    [([0], set()), ([1], {0}), ([10], set(range(10))), ([0, 3], {0, 3}), ([24, 24], {24}), ([25], set(range(25)))],
+    [([0], set()), ([1], {0}), ([10], set(range(10))), ([0, 3], {0, 3}), ([24, 24], {24})],
 )
 def test_frozen_layers(tiny_config, layers, frozen):
     model = Model(tiny_config)
@@ -122,8 +122,7 @@ def test_layers_that_are_not_there(tiny_config, layers):
         freeze_layers(Model(tiny_config), layers)
 
 
-def test_nothing_left_to_train(tiny_config):
-    model = Model(tiny_config)
-    freeze_layers(model, [25])
-    with pytest.raises(UserError, match="--freeze leaves no layer to train"):
-        make_optimizer(model, Hyperparameters(), 0.0)
+@pytest.mark.parametrize("layers", [[25], list(range(25))])
+def test_nothing_left_to_train(tiny_config, layers):
+    with pytest.raises(UserError, match=r"--freeze .*leaves no layer to train"):
+        freeze_layers(Model(tiny_config), layers)

@@ -27,6 +27,7 @@ from utils.checkpoint import read_checkpoint, strip_checkpoint
 from utils.errors import UserError
 from utils.eval.evaluate import Evaluation
 from utils.files import atomic_write, remove_leftovers
+from utils.hooks.csv_file import CsvFile
 from utils.train import run as _run  # noqa: F401  for the child processes, which have it from here
 from utils.train import saving
 from utils.train.hyperparameters import Hyperparameters
@@ -63,18 +64,15 @@ FEATURES: dict[str, dict[str, Any]] = {
     "multi-scale, quad, Adam, label smoothing": {
         **{"multi_scale": True, "quad": True, "optimizer": "Adam", "label_smoothing": 0.1},
     },
-    "rect, AdamW, frozen layers, cosine": {"rect": True, "optimizer": "AdamW", "freeze": [3], "cos_lr": True},
+    "rect, AdamW, frozen layers, cosine, nam_l1": {
+        **{"rect": True, "optimizer": "AdamW", "freeze": [3], "cos_lr": True, "hyp": "nam_l1: 0.01"},
+    },
 }
 
 
 def scattered_fitness(evaluation: Evaluation) -> float:
     """Return another fitness each epoch, in no order, where that of tiny runs is always 0."""
     return sum(evaluation.results[4:]) * 1e4 % 1
-
-
-@pytest.fixture
-def scattered(monkeypatch):
-    monkeypatch.setattr(Evaluation, "fitness", property(scattered_fitness))
 
 
 class Runs:
@@ -94,6 +92,26 @@ class Runs:
 @pytest.fixture
 def runs(tmp_path, tiny_dataset, tiny_cfg) -> Runs:
     return Runs(tmp_path / "runs", tiny_dataset, tiny_cfg)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, tiny_dataset, tiny_cfg) -> Path:
+    """A run of three epochs, left alone."""
+    return Runs(tmp_path_factory.mktemp("whole"), tiny_dataset, tiny_cfg)(epochs=3)
+
+
+@pytest.fixture(scope="module")
+def scattered_whole(tmp_path_factory, tiny_dataset, tiny_cfg) -> Path:
+    """A run of four epochs with ``scattered_fitness`` that keeps each of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Evaluation, "fitness", property(scattered_fitness))
+        runs = Runs(tmp_path_factory.mktemp("scattered"), tiny_dataset, tiny_cfg)
+        return runs(epochs=4, save_period=1)
+
+
+@pytest.fixture
+def scattered(monkeypatch):
+    monkeypatch.setattr(Evaluation, "fitness", property(scattered_fitness))
 
 
 def assert_same(run: Path, other: Path, files: tuple[str, ...] = ("last.pt", "best.pt")) -> None:
@@ -151,9 +169,10 @@ def in_child(options: dict[str, Any], kill: tuple[str, int] | None = None) -> in
 @pytest.mark.parametrize(
     ("workers", "kills"), [(0, KILLS), (2, KILLS[1:6:2]), pytest.param(2, KILLS, marks=pytest.mark.slow)]
 )
-def test_a_run_killed_at_all_the_worst_moments_ends_as_if_it_had_not_been(runs, scattered, workers, kills):
-    whole = runs("whole", epochs=4)
-    options = runs.options(epochs=4, workers=workers, exist_ok=True)
+def test_a_run_killed_at_all_the_worst_moments_ends_as_if_it_had_not_been(
+    runs, scattered, scattered_whole, workers, kills
+):
+    options = runs.options(epochs=4, workers=workers, exist_ok=True, save_period=1)
     folder = runs.project / "exp"
     leftovers = 0
     for place, call in kills:
@@ -163,7 +182,7 @@ def test_a_run_killed_at_all_the_worst_moments_ends_as_if_it_had_not_been(runs, 
             options = {"resume": str(folder)}
     assert leftovers  # else no kill hit a write
     train.run(resume=str(folder))
-    assert_same(folder, whole)
+    assert_same(folder, scattered_whole, ("last.pt", "best.pt", "epoch1.pt", "epoch2.pt", "epoch3.pt"))
 
 
 @pytest.mark.slow
@@ -250,7 +269,10 @@ def test_leftovers_of_killed_writes_are_removed_and_nothing_else(tmp_path):
 
 
 def assert_resumes_alone(runs: Runs, tmp_path: Path, monkeypatch, iteration: int, **options: Any) -> Path:
-    """Interrupt a run, keep a copy of last.pt only, go on with that, and compare with the run that is whole."""
+    """Interrupt a run, keep a copy of last.pt only, go on with that, and compare with the run that is whole.
+
+    More processes load the images after the interruption than before it.
+    """
     whole = runs("whole", **options)
     interrupt_at(iteration, monkeypatch, lambda: runs(**options))
     copy = tmp_path / "elsewhere/copy.pt"
@@ -258,27 +280,35 @@ def assert_resumes_alone(runs: Runs, tmp_path: Path, monkeypatch, iteration: int
     shutil.move(runs.project / "exp/weights/last.pt", copy)
     saved = copy.read_bytes()
     shutil.rmtree(runs.project / "exp")
-    train.run(resume=str(copy), **({"plugins": options["plugins"]} if "plugins" in options else {}))
+    train.run(resume=str(copy), workers=2, **({"plugins": options["plugins"]} if "plugins" in options else {}))
     assert_same(runs.project / "exp", whole)
     assert copy.read_bytes() == saved and len(list(copy.parent.iterdir())) == 1
     return whole
 
 
 @pytest.mark.parametrize("name", FEATURES)
-def test_a_checkpoint_alone_is_enough(runs, tmp_path, monkeypatch, name):
-    assert_resumes_alone(runs, tmp_path, monkeypatch, 3, epochs=3, **FEATURES[name])
+def test_a_checkpoint_alone_is_enough(runs, tmp_path, monkeypatch, tiny_nam_cfg, name):
+    options = FEATURES[name]
+    if "hyp" in options:
+        hyp = tmp_path / "hyp.yaml"
+        hyp.write_text(options["hyp"])
+        options = options | {"hyp": str(hyp), "cfg": str(tiny_nam_cfg)}
+    whole = assert_resumes_alone(runs, tmp_path, monkeypatch, 3, epochs=3, **options)
+    assert (runs.project / "exp/model.yaml").read_bytes() == (whole / "model.yaml").read_bytes()
+    if "hyp" in options:
+        assert all(float(row["train/nam_loss"]) > 0 for row in rows_of(whole))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
-        *({name: value} for many in FEATURES.values() for name, value in many.items()),
+        *({name: value} for many in FEATURES.values() for name, value in many.items() if name != "hyp"),
         *({"cache": place} for place in ("ram", "disk", "val")),
         *({name: True} for name in ("single_cls", "noval", "noautoanchor")),
         {"hyp": "hyp.scratch-high.yaml"},
         {"batch_size": 3},
-        {"seed": 5, "workers": 2},
+        {"seed": 5, "workers": 1},
     ],
     ids=str,
 )
@@ -286,44 +316,30 @@ def test_a_checkpoint_alone_is_enough_with_any_option(runs, tmp_path, monkeypatc
     assert_resumes_alone(runs, tmp_path, monkeypatch, 3, epochs=3, **options)
 
 
-def test_the_penalty_of_nam_and_its_column(tmp_path, monkeypatch, tiny_dataset, tiny_nam_cfg):
-    hyp = tmp_path / "hyp.yaml"
-    hyp.write_text("nam_l1: 0.01\n")
-    runs = Runs(tmp_path / "runs", tiny_dataset, tiny_nam_cfg)
-    whole = assert_resumes_alone(runs, tmp_path, monkeypatch, 4, epochs=3, hyp=str(hyp))
-    assert all(float(row["train/nam_loss"]) > 0 for row in rows_of(whole))
-    assert (runs.project / "exp/model.yaml").read_bytes() == (whole / "model.yaml").read_bytes()
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_what_layers_draw(runs, tmp_path, monkeypatch, workers):
+def test_what_layers_draw(runs, tmp_path, monkeypatch):
     plugin = tmp_path / "test_dropout.py"
     plugin.write_text(DROPOUT)
     options = {"plugins": [str(plugin)], "insert": ["TestDropout@9"], "epochs": 3}
-    whole = assert_resumes_alone(runs, tmp_path, monkeypatch, 3, workers=workers, **options)
-    if workers:
-        assert_same(whole, runs("alone", workers=0, **options))
+    assert_resumes_alone(runs, tmp_path, monkeypatch, 3, **options)
 
 
-def test_gradients_that_wait_for_their_step_are_kept(runs, tmp_path, monkeypatch):
-    interrupt_at(5, monkeypatch, lambda: runs("parts", epochs=4))
-    training = read_checkpoint(runs.project / "parts/weights/last.pt").training
+def test_gradients_that_wait_for_their_step_are_kept(runs, whole, monkeypatch):
+    interrupt_at(5, monkeypatch, lambda: runs(epochs=3))
+    training = read_checkpoint(runs.project / "exp/weights/last.pt").training
     assert training["last_step"] < 2 * BATCHES - 1
     assert any(gradient.abs().max() > 0 for gradient in training["gradients"].values())
-    train.run(resume=str(runs.project / "parts"))
-    assert_same(runs.project / "parts", runs("whole", epochs=4))
+    train.run(resume=str(runs.project / "exp"))
+    assert_same(runs.project / "exp", whole)
 
 
-def test_a_kept_epoch_goes_on_in_a_folder_of_its_own(runs, scattered, caplog):
-    whole = runs(epochs=3, save_period=1, exist_ok=True)
-    before = {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()}
-    train.run(resume=str(whole / "weights/epoch1.pt"))
-    again = runs.project / "exp2"
-    assert before == {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()}
-    best = {"best.pt"} if (again / "weights/best.pt").exists() else set()
-    assert_same(again, whole, ("last.pt", *best))
-    opt = [yaml.safe_load((folder / "opt.yaml").read_text()) for folder in (whole, again)]
-    assert opt[0] | {"save_dir": str(again)} == opt[1]
+def test_a_kept_epoch_goes_on_in_a_folder_of_its_own(runs, scattered, scattered_whole):
+    before = {path: path.read_bytes() for path in scattered_whole.rglob("*") if path.is_file()}
+    train.run(resume=str(scattered_whole / "weights/epoch1.pt"), project=str(runs.project))
+    again = runs.project / "exp"
+    assert before == {path: path.read_bytes() for path in scattered_whole.rglob("*") if path.is_file()}
+    assert_same(again, scattered_whole, ("last.pt", "epoch2.pt", "epoch3.pt"))
+    opt = [yaml.safe_load((folder / "opt.yaml").read_text()) for folder in (scattered_whole, again)]
+    assert opt[0] | {"project": str(runs.project), "save_dir": str(again)} == opt[1]
 
 
 @pytest.mark.parametrize("beside", [True, pytest.param(False, marks=pytest.mark.slow)])
@@ -422,6 +438,7 @@ def note_start(noted: list[dict[str, Any]]) -> Callable[..., None]:
     return start
 
 
+@pytest.mark.slow
 def test_less_data_than_before(runs, tmp_path, tiny_dataset, monkeypatch):
     content = yaml.safe_load(tiny_dataset.read_text())
     images = sorted(str(path) for path in (tiny_dataset.parent / "images/train").iterdir())
@@ -494,12 +511,9 @@ def test_device_workers_and_patience_may_change(unfinished, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("place", "file"),
-    [("utils.train.saving.shutil.copyfile", "last.pt"), ("utils.hooks.csv_file.CsvFile._write", "results.csv")],
+    ("owner", "name"), [(saving.shutil, "copyfile"), (CsvFile, "_write")], ids=["copy of best.pt", "results.csv"]
 )
-def test_a_full_disk_leaves_the_last_good_checkpoint(runs, monkeypatch, place, file):
-    path, name = place.rsplit(".", 1)
-    owner = saving.shutil if name == "copyfile" else importlib.import_module("utils.hooks.csv_file").CsvFile
+def test_a_full_disk_leaves_the_last_good_checkpoint(runs, whole, monkeypatch, owner, name):
     real, calls = getattr(owner, name), iter(range(1, 100))
 
     def full(*arguments: Any) -> Any:
@@ -510,9 +524,9 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(runs, monkeypatch, place, f
     with monkeypatch.context() as patch, pytest.raises(OSError) as error:
         patch.setattr(owner, name, full)
         runs(epochs=3)
-    assert error.value.errno == errno.ENOSPC and path and file
+    assert error.value.errno == errno.ENOSPC
     folder = runs.project / "exp"
     assert read_checkpoint(folder / "weights/last.pt").epoch == 0
     assert not [path for path in folder.glob("**/.*")]
     train.run(resume=str(folder))
-    assert_same(folder, runs("whole", epochs=3))
+    assert_same(folder, whole)

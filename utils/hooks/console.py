@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from utils.hooks.base import BatchReport, EpochReport, Hook
 from utils.log import LOGGER, bold, progress
+from utils.memory import peak_memory
 
 REFRESH = 0.1  # least seconds between two looks at the losses, which make a GPU finish its work first
 MUCH_WAITING = 0.25  # share of an epoch from which on waiting for images is worth a word
@@ -93,6 +94,14 @@ class Console(Hook):
         if self._advice and share > MUCH_WAITING and report.seconds > SHORT_EPOCH:
             LOGGER.info(f"{share * 100:.0f} % of the epoch was spent waiting for images; try {self._advice}")
             self._advice = None
+
+    def training_end(self) -> None:
+        """Print how long it all took, and the most memory that the main process had."""
+        if self._start is not None:
+            passed = datetime.timedelta(seconds=round(self._clock() - self._start))
+            peak = peak_memory()
+            memory = f", at most {peak / 1e9:.1f} GB of memory" if peak else ""
+            LOGGER.info(f"{self._epochs_begun} epochs and their measurement took {passed}{memory}")
 
     def _time_left(self, report: EpochReport) -> list[str]:
         """Return the time that the epochs to come take if they are like those of this process; none after the last."""

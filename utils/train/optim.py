@@ -47,17 +47,12 @@ def make_optimizer(
         hyp: lr0 and momentum are read.
         weight_decay: already scaled to the batch size.
         kind: ``"SGD"`` with Nesterov momentum, ``"Adam"`` or ``"AdamW"`` with the momentum as their β1.
-
-    Raises:
-        UserError: there is nothing to train.
     """
     groups = [
         {"params": parameters, "name": name, "weight_decay": weight_decay if name == "weight" else 0.0}
         for name, parameters in group_parameters(model).items()
         if parameters
     ]
-    if not groups:
-        raise UserError("--freeze leaves no layer to train; freeze fewer")
     device = next(model.parameters()).device
     fused = device.type in ("cpu", "cuda")  # one pass over each tensor; the others have no such kernel for sure
     if kind == "SGD":
@@ -77,7 +72,7 @@ def freeze_layers(model: nn.Module, layers: Sequence[int]) -> list[str]:
         the names of the frozen parameters.
 
     Raises:
-        UserError: there is no such layer.
+        UserError: there is no such layer, or nothing is left to train.
     """
     chosen = set(range(layers[0]) if len(layers) == 1 else layers)
     count = len(cast(nn.ModuleList, model.model))
@@ -88,6 +83,8 @@ def freeze_layers(model: nn.Module, layers: Sequence[int]) -> list[str]:
         if int(name.split(".")[1]) in chosen:
             parameter.requires_grad_(False)
             frozen.append(name)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise UserError(f"--freeze {' '.join(map(str, layers))} leaves no layer to train; freeze fewer")
     return frozen
 
 

@@ -94,8 +94,11 @@ def check_combinations(options: TrainOptions, processes: int) -> None:
         processes: how many train together.
 
     Raises:
-        UserError: which, and what to leave out.
+        UserError: which, and what to leave out; or --warmup is neither a number nor auto.
     """
+    from utils.train.schedule import warmup_iterations  # here: --help shall not wait for what it imports
+
+    warmup_iterations(options.warmup, 0, options.epochs, 1)
     refused = {
         "--batch-size 0: give a number of images, or -1 for what fits into memory": options.batch_size == 0,
         "--rect has a fixed order of images, --image-weights draws them: leave one out": (
