@@ -53,9 +53,10 @@ def main(options: TrainOptions) -> "Evaluation | Hyperparameters | None":
         run, folder, best = train_once(setup, resumed)
     if not processes.is_main:
         return None
-    evaluation = measure_best(run, folder, best)
-    run.close()
-    return evaluation
+    try:
+        return measure_best(run, folder, best)
+    finally:
+        run.close()
 
 
 def choose_start(options: TrainOptions, processes: "Processes") -> tuple[TrainOptions, "Resumable | None"]:
@@ -164,7 +165,8 @@ def search_hyperparameters(setup: "Setup") -> "Hyperparameters":
         with quietly(next(trials) > 0):  # what the first one says goes for all of them
             return Run(trial, build_model(trial)).measure(report)
 
-    return search(folder, setup.hyp, options.evolve or 0, objective, storage=options.evolve_storage, seed=options.seed)
+    storage, seed, draws = options.evolve_storage, options.seed, not options.noplots
+    return search(folder, setup.hyp, options.evolve or 0, objective, storage=storage, seed=seed, draws=draws)
 
 
 def measure_best(run: "Run", folder: Path, best: Path) -> "Evaluation":
@@ -172,13 +174,19 @@ def measure_best(run: "Run", folder: Path, best: Path) -> "Evaluation":
     from models.formats.pytorch import load
     from utils.eval.report import measure
     from utils.log import LOGGER
+    from utils.train.validation import in_parts_if_needed
 
     LOGGER.info(f"\nMeasuring {best}")
     setup = run.setup
     backend = load(best, setup.device)
-    loader = run.batches.validation(backend.meta.stride)
+    loader = run.batches.validation(backend.meta.stride, keep=False)
     return measure(
-        backend, loader, setup.config.names, setup.evaluation_settings, folder, draws=not setup.options.noplots
+        in_parts_if_needed(backend),
+        loader,
+        setup.config.names,
+        setup.evaluation_settings,
+        folder,
+        draws=not setup.options.noplots,
     )
 
 

@@ -153,7 +153,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=5, help="runs to kill for each number of workers")
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 2])
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--cfg", type=Path, default=ROOT / "models/yolov5-NAM.yaml")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))

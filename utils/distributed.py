@@ -97,7 +97,7 @@ class Processes:
         if self.size == 1:
             return self
         try:
-            lasting = next(dist.rendezvous("env://", timeout=MEETING))[0]
+            lasting = next(dist.rendezvous("env://", self.rank, self.size, timeout=MEETING))[0]
             if self.is_main:
                 store = dist.TCPStore(os.environ["MASTER_ADDR"], 0, None, True, TIMEOUT, wait_for_workers=False)
                 store.set(RESTARTS, str(max(self.restarts, lasting.add(ROUNDS, 1) - 1)))
@@ -147,6 +147,7 @@ class Processes:
             raise UserError(f"process {self.rank}: {error}") from error
         except KeyboardInterrupt:
             self._end_silently_unless_main()
+            raise
 
     @contextmanager
     def connected(self, device: torch.device) -> Iterator[None]:
@@ -244,10 +245,17 @@ class Processes:
         return values
 
     def copy_from_main(self, tensors: Iterable[Tensor]) -> None:
-        """Overwrite ``tensors`` with those of the main process."""
-        if self.size > 1:
-            for tensor in tensors:
-                dist.broadcast(tensor, src=0)
+        """Overwrite ``tensors`` with those of the main process; many at once, because each message takes its time."""
+        if self.size == 1:
+            return
+        by_type: dict[torch.dtype, list[Tensor]] = {}
+        for tensor in tensors:
+            by_type.setdefault(tensor.dtype, []).append(tensor)
+        for alike in by_type.values():
+            flat = torch.cat([tensor.flatten() for tensor in alike])
+            dist.broadcast(flat, src=0)
+            for tensor, part in zip(alike, flat.split([tensor.numel() for tensor in alike]), strict=True):
+                tensor.copy_(part.view(tensor.shape))
 
 
 def _find_store(lasting: dist.Store) -> dist.TCPStore:

@@ -16,6 +16,7 @@ MODES: list[dict[str, Any]] = [
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.parametrize("mode", MODES, ids=str)
 def test_any_number_of_workers_gives_the_same_run(tmp_path, tiny_dataset, tiny_cfg, monkeypatch, mode):
     for place in ("utils.device", "utils.train.batches"):  # else there are no more workers than cores

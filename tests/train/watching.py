@@ -26,6 +26,16 @@ QUICK = {
     **{"precision": "fp32", "noplots": True, "noautoanchor": True, "log_to": ["none"]},
 }
 
+SMALL = {  # 27 parameter tensors, so that an epoch takes no time
+    **{"nc": 10, "depth_multiple": 1.0, "width_multiple": 1.0},
+    "anchors": [[10, 13, 16, 30, 33, 23], [30, 61, 62, 45, 59, 119], [116, 90, 156, 198, 373, 326]],
+    "backbone": [
+        *([-1, 1, "Conv", [8, 6, 2, 2]], [-1, 1, "Conv", [8, 3, 2]], [-1, 1, "Conv", [16, 3, 2]]),
+        *([-1, 1, "Conv", [16, 3, 2]], [-1, 1, "Conv", [32, 3, 2]], [-1, 1, "SPPF", [32, 5]]),
+    ],
+    "head": [[[2, 3, 5], 1, "Detect", ["nc", "anchors"]]],
+}
+
 
 @dataclass
 class Training:

@@ -53,8 +53,9 @@ def write_search_files(
     ranges: Mapping[str, tuple[float, float]],
     logarithmic: Collection[str],
     counts: str,
+    draws: bool = True,
 ) -> None:
-    """Write the three files, each atomically; nothing as long as no trial is complete.
+    """Write the files of a search, each atomically; nothing as long as no trial is complete.
 
     Args:
         folder: of the search.
@@ -62,11 +63,14 @@ def write_search_files(
         ranges: lowest and highest value of what is searched, by name.
         logarithmic: names whose axis is logarithmic.
         counts: how many trials there are, in words.
+        draws: leave the picture, too.
     """
     if not trials:
         return
     _write_csv(folder / "evolve.csv", trials)
     _write_best(folder / "hyp_evolve.yaml", best_of(trials), counts)
+    if not draws:
+        return
     values = {key: [trial.hyperparameters.get(key, math.nan) for trial in trials] for key in ranges}
     save_search_plot(values, [trial.fitness for trial in trials], ranges, logarithmic, folder / "evolve.png")
 

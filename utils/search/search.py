@@ -70,6 +70,7 @@ def search(
     storage: str = "",
     study: str = "yolov5-nam",
     seed: int = 0,
+    draws: bool = True,
 ) -> Hyperparameters:
     """Search for better hyperparameters, until the study holds ``trials`` finished trials.
 
@@ -92,6 +93,7 @@ def search(
         storage: see open_study.
         study: name of the study in its storage.
         seed: of the proposals.
+        draws: leave ``evolve.png``, too.
 
     Returns:
         The best hyperparameters.
@@ -104,7 +106,7 @@ def search(
     optuna = import_optuna()
     shared = open_study(folder, storage, study, seed)
     try:
-        return _Search(folder, _within_ranges(base), trials, objective, shared).run()
+        return _Search(folder, _within_ranges(base), trials, objective, shared, draws).run()
     except optuna.exceptions.StorageInternalError as error:
         raise storage_error(storage or str(folder), error) from error
 
@@ -121,12 +123,15 @@ def _within_ranges(base: Hyperparameters) -> Hyperparameters:
 class _Search:
     """One process's work on a study."""
 
-    def __init__(self, folder: Path, base: Hyperparameters, trials: int, objective: Objective, study: "Study") -> None:
+    def __init__(
+        self, folder: Path, base: Hyperparameters, trials: int, objective: Objective, study: "Study", draws: bool
+    ) -> None:
         self.folder = folder
         self.base = base
         self.total = trials
         self.objective = objective
         self.study = study
+        self.draws = draws
         self.ranges = {key: limits for key, limits in RANGES.items() if getattr(base, key) is not None}
         self.states = import_optuna().trial.TrialState
         self.pulses = PulseWatch()
@@ -240,5 +245,5 @@ class _Search:
 
     def _write_files(self) -> Tally:
         tally = self._tally()
-        write_search_files(self.folder, tally.complete, self.ranges, LOGARITHMIC, str(tally))
+        write_search_files(self.folder, tally.complete, self.ranges, LOGARITHMIC, str(tally), self.draws)
         return tally

@@ -52,16 +52,17 @@ class BatchSource:
         pin_memory = self.setup.device.type == "cuda"
         return make_loader(dataset, batch_size, workers, True, options.seed, pin_memory, options.quad, processes.share)
 
-    def validation(self, stride: int | None, share: tuple[int, int] = (0, 1)) -> BatchLoader:
+    def validation(self, stride: int | None, share: tuple[int, int] = (0, 1), keep: bool = True) -> BatchLoader:
         """Return the validation images in batches twice as large as those of training (v6.1).
 
         Args:
             stride: of the network that is measured, px; None for squares.
             share: rank and number of the processes that measure together.
+            keep: keep decoded images if --cache says so. For a single pass memory is no use, while a file is there.
         """
         options, samples, entries = self.setup.options, self.setup.samples["val"], self.setup.config.splits["val"]
         loader = make_validation_loader(samples, self.image_size, 2 * options.batch_size, stride, self.workers, share)
-        if options.cache:
+        if options.cache and (keep or options.cache == "disk"):
             cache_images(loader.dataset, CACHES[options.cache], entries, self.setup.processes.local_size)
         return loader
 

@@ -130,14 +130,14 @@ class Run:
 
         def run(size: int) -> None:
             state.model.train()
-            step(state, self._empty_batch(size), 0)
+            step(state, self._empty_batch(size, (self.image_size, self.image_size)), 0)
 
         images = len(self.setup.samples["train"])
         return choose_batch_size(self.model, self.image_size, self.setup.device, run, images)
 
-    def _empty_batch(self, size: int) -> Batch:
-        """Return ``size`` black images, each with an object."""
-        images = torch.zeros(size, 3, self.image_size, self.image_size, dtype=torch.uint8)
+    def _empty_batch(self, size: int, image_hw: tuple[int, int]) -> Batch:
+        """Return ``size`` black images of ``image_hw`` px, each with an object."""
+        images = torch.zeros(size, 3, *image_hw, dtype=torch.uint8)
         targets = torch.tensor([[index, 0, 0.5, 0.5, 0.2, 0.2] for index in range(size)])
         return Batch(images.contiguous(memory_format=torch.channels_last), targets, [], [], [], [])
 
@@ -177,7 +177,7 @@ class Run:
         sizes = MultiScale(self.image_size, self.model.largest_stride, options.seed) if options.multi_scale else None
         step = TrainingStep(self._network(), self._loss(), self.precision, gain, sizes, processes.size == 1)
         if options.compile:
-            step = self._compiled(step, state)
+            step = self._compiled(step, state, loader)
         loss = detection_loss(setup.hyp, self.model, self.image_size)
         batches = self.batches.validation(self.model.largest_stride, processes.share)
         validate = Validator(batches, setup.config.names, setup.evaluation_settings, loss, processes)
@@ -204,10 +204,13 @@ class Run:
         may_skip = bool(self.model.plugins)  # nobody knows whether the layers of a plug-in use all their parameters
         return DistributedDataParallel(self.model, device_ids=devices, find_unused_parameters=may_skip)
 
-    def _compiled(self, step: TrainingStep, state: TrainState) -> TrainingStep:
-        """Return ``step`` with its network compiled for whole batches."""
-        images = min(self.setup.options.batch_size, len(self.setup.samples["train"]))
-        batch = self._empty_batch(-(-images // self.setup.processes.size))
+    def _compiled(self, step: TrainingStep, state: TrainState, loader: BatchLoader) -> TrainingStep:
+        """Return ``step`` with its network compiled for the whole batches of ``loader``."""
+        images = -(-min(self.setup.options.batch_size, len(loader.dataset)) // self.setup.processes.size)
+        height, width = loader.dataset.frame_hw(0)
+        if loader.quad:
+            images, height, width = -(-images // QUAD), 2 * height, 2 * width
+        batch = self._empty_batch(images, (height, width))
 
         def run(network: nn.Module) -> None:
             dataclasses.replace(step, forward=network)(state, batch, 0)

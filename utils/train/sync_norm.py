@@ -46,7 +46,7 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         """Normalise (B, C, H, W)."""
         if not self.training:
             return super().forward(x)
-        values = x.float()
+        values = x.to(torch.promote_types(x.dtype, torch.float32))
         sums = torch.cat((values.sum((0, 2, 3)), values.new_full((1,), values.numel() / values.shape[1])))
         sums = SharedSum.apply(sums)
         count = sums[-1]

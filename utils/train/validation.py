@@ -3,14 +3,14 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from utils.data.loader import BatchLoader
 from utils.distributed import Processes
-from utils.eval.evaluate import Evaluation, EvaluationSettings, Forward, evaluate
+from utils.eval.evaluate import Evaluation, EvaluationSettings, evaluate
 from utils.memory import is_out_of_memory
 from utils.train.loss import DetectionLoss
 
@@ -43,10 +43,13 @@ class Validator:
         return evaluate(forward, self.loader, self.names, self.settings, self.criterion, processes=self.processes)
 
 
-def in_parts_if_needed(forward: Callable[[Tensor], tuple[Tensor, list[Tensor]]]) -> Forward:
+Outputs = TypeVar("Outputs", Tensor, tuple[Tensor, list[Tensor]])
+
+
+def in_parts_if_needed(forward: Callable[[Tensor], Outputs]) -> Callable[[Tensor], Outputs]:
     """Return ``forward`` for batches that may not fit into memory: these it runs in halves, and the halves likewise."""
 
-    def run(images: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def run(images: Tensor) -> Outputs:
         try:
             return forward(images)
         except (RuntimeError, MemoryError) as error:
@@ -55,7 +58,15 @@ def in_parts_if_needed(forward: Callable[[Tensor], tuple[Tensor, list[Tensor]]])
         if images.is_cuda:
             torch.cuda.empty_cache()
         halves = [run(half) for half in images.chunk(2)]
-        decoded = torch.cat([half[0] for half in halves])
-        return decoded, [torch.cat(levels) for levels in zip(*(half[1] for half in halves), strict=True)]
+        return _joined(halves)
 
     return run
+
+
+def _joined(halves: list[Outputs]) -> Outputs:
+    """Return the outputs of a whole batch: decoded rows, or these and the raw ones by level."""
+    first, second = halves
+    if isinstance(first, Tensor) and isinstance(second, Tensor):
+        return torch.cat((first, second))
+    levels = [torch.cat(pair) for pair in zip(first[1], second[1], strict=True)]
+    return torch.cat((first[0], second[0])), levels
