@@ -1,6 +1,6 @@
 """Whether two processes over gloo train as one does, and how fast.
 
-    python benchmarks/two_processes.py [--imgsz 160] [--epochs 2] [--cfg yolov5n.yaml] [--data shapes10.yaml]
+    python benchmarks/two_processes.py [--imgsz 160] [--epochs 6] [--weights yolov5n.pt]
 
 First the gradients of one step and a validation, of one process and of two, with the same random weights and the same
 images; then whole runs. Each process has one thread, so that two of them use two cores and one of them one.
@@ -117,18 +117,27 @@ def compare_steps(options: argparse.Namespace) -> None:
         both = torch.load(f"{folder}/found.pt", weights_only=True)
     print("| gradients of a step on 15 images | largest | largest difference | ratio |\n| --- | --- | --- | --- |")
     for name in STEPS:
-        largest = max(gradient.abs().max().item() for gradient in alone[name].values())
-        difference = max((both[name][key] - value).abs().max().item() for key, value in alone[name].items())
-        print(f"| {name} | {largest:.4g} | {difference:.2g} | {difference / largest:.1e} |")
+        print_difference(f"two processes and one, {name}", both[name], alone[name])
+    *_, single, double = STEPS
+    print_difference("one process, FP32 and FP64", alone[single], alone[double])
+    print_difference("two processes in FP32 and one in FP64", both[single], alone[double])
     same = both["validation"] == alone["validation"]
     print(f"\nvalidation of the same weights: {'equal to the bit' if same else (both, alone)}\n")
+
+
+def print_difference(label: str, ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
+    """Print a row that compares gradients."""
+    largest = max(gradient.abs().max().item() for gradient in theirs.values())
+    difference = max((ours[key] - value).abs().max().item() for key, value in theirs.items())
+    print(f"| {label} | {largest:.4g} | {difference:.2g} | {difference / largest:.1e} |")
 
 
 def train(name: str, options: argparse.Namespace, project: str) -> None:
     """Print the row of a whole run."""
     count, flags = RUNS[name]
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}"] if count > 1 else []
-    words = ["train.py", "--cfg", options.cfg, "--data", options.data, "--imgsz", options.imgsz, "--weights", ""]
+    words = ["train.py", "--cfg", options.cfg, "--data", options.data, "--imgsz", options.imgsz]
+    words += ["--weights", options.weights]
     words += ["--epochs", options.epochs, "--warmup", "auto", "--precision", "fp32", "--noplots", "--device", "cpu"]
     words += ["--workers", 0, "--project", project, "--name", name.replace(" ", "-"), "--log-to", "none", *flags]
     command = [sys.executable, *torchrun, *map(str, words)]
@@ -146,9 +155,10 @@ def train(name: str, options: argparse.Namespace, project: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--imgsz", type=int, default=160)
-    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--cfg", default="yolov5n.yaml")
     parser.add_argument("--data", default="shapes10.yaml")
+    parser.add_argument("--weights", default="", help="what whole runs start from")
     options = parser.parse_args()
     compare_steps(options)
     columns = [name.split("/")[1] for name in METRICS]

@@ -301,7 +301,7 @@ def largest_difference(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Te
 def test_gradients_of_two_processes_are_those_of_one(pair, alone, case):
     assert largest_difference(pair[0][case], alone[case]) < 1e-6
     assert largest_difference(pair[0][case], pair[1][case]) == 0
-    assert max(value.abs().max() for value in alone[case].values()) > 1e-3
+    assert max(value.abs().max() for value in alone[case].values()) > 1e-4
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-5), (torch.bfloat16, 2e-2)])
@@ -488,13 +488,13 @@ def test_a_failure_of_one_process_ends_both(task, tmp_path, tiny_dataset):
     shutil.copytree(tiny_dataset.parent, folder)
     data = folder / "gone.yaml"
     data.write_text(yaml.safe_dump(yaml.safe_load(tiny_dataset.read_text()) | {"path": str(folder)}))
-    run = Torchrun(tmp_path, **task | {"data": data}, epochs=200)
+    run = Torchrun(tmp_path, **task | {"data": data}, epochs=200, rect=True)  # without mosaics one process reads it
     run.wait_for(r" 1/199 .*images/s")
     next((folder / "images/train").iterdir()).unlink()
     assert run.end() == 1
-    lines = run.errors()
-    assert any("can no longer be read as an image" in line or "is gone" in line for line in lines), run.output
-    assert any("another process of this run is gone" in line for line in lines) or len(lines) == 1
+    assert len(run.errors()) == 2, run.output
+    assert re.search(r"error: (process 1: )?'.*' can no longer be read as an image", run.output)
+    assert re.search(r"error: process [01]: another process of this run is gone; its message says why", run.output)
     assert not re.search(r'File "\S*(train|utils|models)/', run.output)
 
 

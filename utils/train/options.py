@@ -8,7 +8,7 @@ from utils.files import ROOT, runs_dir
 from utils.options import option
 
 NEWEST = "newest"  # what --resume without a value means
-CHANGEABLE = {"epochs", "patience", "device", "workers", "cache", "save_period", "plugins", "project", "log_to"}
+CHANGEABLE = {"data", "epochs", "patience", "device", "workers", "cache", "save_period", "plugins", "project", "log_to"}
 
 
 @dataclass
