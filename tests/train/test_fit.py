@@ -21,6 +21,7 @@ from utils.train.schedule import EarlyStopper
 from utils.train.state import TrainState
 
 FAST = {"imgsz": 64, "batch_size": 4, "workers": 0, "device": "cpu", "weights": "", "warmup": 4}
+QUIET = {"noplots": True, "log_to": "none"}
 RUN_FILES = {
     *("opt.yaml", "hyp.yaml", "results.csv", "results.png", "labels.jpg", "confusion_matrix.png"),
     *("train_batch0.jpg", "train_batch1.jpg", "val_batch0_labels.jpg", "val_batch0_pred.jpg"),
@@ -29,7 +30,7 @@ RUN_FILES = {
 
 
 def run(tiny_dataset: Path, tiny_cfg: Path, project: Path, **options) -> Path:
-    train.run(**{**FAST, "data": str(tiny_dataset), "cfg": str(tiny_cfg), "project": str(project), **options})
+    train.run(**{**FAST, **QUIET, "data": str(tiny_dataset), "cfg": str(tiny_cfg), "project": str(project), **options})
     return project / options.get("name", "exp")
 
 
@@ -50,7 +51,7 @@ def rows_of(folder: Path) -> list[dict]:
 @pytest.fixture(scope="module")
 def finished(tiny_dataset, tiny_cfg, tmp_path_factory) -> Path:
     """A run of three epochs."""
-    return run(tiny_dataset, tiny_cfg, tmp_path_factory.mktemp("runs"), epochs=3)
+    return run(tiny_dataset, tiny_cfg, tmp_path_factory.mktemp("runs"), epochs=3, noplots=False, log_to="tensorboard")
 
 
 def test_a_run_leaves_everything_it_should(finished):

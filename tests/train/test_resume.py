@@ -487,7 +487,7 @@ def test_a_new_run_takes_nothing_but_weights_from_a_checkpoint(unfinished, runs,
     "options",
     [
         *({"batch_size": 4}, {"imgsz": 64}, {"optimizer": "SGD"}, {"seed": 0}, {"weights": ""}, {"cos_lr": True}),
-        *({"data": "other.yaml"}, {"hyp": "other.yaml"}, {"name": "other"}, {"rect": True}, {"warmup": "4"}),
+        *({"hyp": "other.yaml"}, {"name": "other"}, {"rect": True}, {"warmup": "4"}),
     ],
     ids=str,
 )

@@ -19,7 +19,7 @@ from utils.train.hyperparameters import Hyperparameters, read_hyperparameters
 from utils.train.loss import DetectionLoss
 from utils.train.sparsity import PenalisedLoss, sparse_scales
 
-FAST = {"imgsz": 64, "batch_size": 64, "workers": 0, "device": "cpu", "weights": "", "warmup": 0}
+FAST = {"imgsz": 64, "batch_size": 64, "workers": 0, "device": "cpu", "weights": "", "warmup": 0, "log_to": "none"}
 TARGETS = torch.tensor([[0, 3, 0.3, 0.4, 0.3, 0.2], [1, 1, 0.5, 0.5, 0.6, 0.6]])
 V61_COLUMNS = 14
 EPOCHS = 8  # of one step each
