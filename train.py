@@ -98,6 +98,7 @@ def prepare(
         hyp = read_hyperparameters(find_file(options.hyp, "--hyp"))
         hyp = dataclasses.replace(hyp, label_smoothing=options.label_smoothing)
     torch.manual_seed(options.seed)
+    torch.backends.cudnn.deterministic = True  # as in v6.1
     with processes.in_turn(options.data):
         config = load_dataset_config(options.data)
         options.data = str(config.file.resolve())  # so that the run can be resumed from any folder

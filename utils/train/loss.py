@@ -117,57 +117,79 @@ class DetectionLoss:
         assigned = assign_targets(targets, grids, self.anchors.to(targets.device), self.ratio_limit)
         counts = torch.tensor([images, *(len(positives.image) for positives in assigned)], dtype=torch.float32)
         all_images, *all_positives = self.total(counts)
-        box, objectness, classification = (torch.zeros((), device=device) for _ in PARTS)
-        for level, (output, positives) in enumerate(zip(outputs, assigned, strict=True)):
-            positives = positives.to(device)
-            index = (positives.image, positives.anchor, positives.row, positives.column)
-            predicted, objectness_logits = PickOutputs.apply(output, *index)
-            wanted = torch.zeros_like(objectness_logits)
-            if len(positives.image):
-                overlap = box_overlap(predicted, positives)
-                share = len(positives.image) / all_positives[level]
-                box = box + (1 - overlap).mean() * share
-                wanted[index] = overlap.detach().clamp(min=0).to(wanted.dtype)
-                if self.classes > 1:
-                    class_loss = self._class_loss(predicted[:, 5:], positives.classes)
-                    classification = classification + class_loss * share
-            level_loss = self._binary_loss(objectness_logits, wanted, self.objectness_positive_weight)
-            level_loss = level_loss * (images / all_images)
-            objectness = objectness + level_loss * self.balance[level]
+        positives = [found.to(device) for found in assigned]
+        picked = [
+            PickOutputs.apply(output, found.image, found.anchor, found.row, found.column)
+            for output, found in zip(outputs, positives, strict=True)
+        ]
+        # The positives of all levels at once: many small operations cost more than a few large ones. Weighted so, a
+        # sum over all of them is the sum of the means over each level.
+        predicted = torch.cat([rows for rows, _ in picked])  # (n, 5 + classes)
+        shares = [(1 / total).expand(len(found.image)) for total, found in zip(all_positives, assigned, strict=True)]
+        weight = torch.cat(shares).to(device, non_blocking=True)  # (n,)
+        boxes, anchors = (torch.cat([getattr(found, name) for found in positives]) for name in ("box", "anchor_wh"))
+        overlap = box_overlap(predicted, boxes, anchors)  # (n,)
+        box = ((1 - overlap) * weight).sum()
+        classification = self._class_loss(predicted[:, 5:], torch.cat([found.classes for found in positives]), weight)
+        logits = [objectness for _, objectness in picked]
+        objectness = self._objectness_loss(logits, positives, overlap.detach(), images / all_images)
+        parts = torch.stack((box * self.box_gain, objectness * self.objectness_gain, classification * self.class_gain))
+        return parts.sum() * all_images, parts.detach()
+
+    def _objectness_loss(
+        self, logits: list[Tensor], positives: list[Positives], overlap: Tensor, share: Tensor
+    ) -> Tensor:
+        """Return the weighted sum over the levels; balance the weights if that is asked for.
+
+        Args:
+            logits: per level (B, anchors, rows, columns).
+            positives: per level.
+            overlap: (n,) of the positives of all levels; they are to predict it.
+            share: of the images of all processes.
+        """
+        loss = torch.zeros((), device=overlap.device)
+        overlaps = overlap.clamp(min=0).split([len(found.image) for found in positives])
+        for level, (level_logits, found) in enumerate(zip(logits, positives, strict=True)):
+            wanted = torch.zeros_like(level_logits)
+            wanted[found.image, found.anchor, found.row, found.column] = overlaps[level]
+            level_loss = self._binary_loss(level_logits, wanted, self.objectness_positive_weight).mean() * share
+            loss = loss + level_loss * self.balance[level]
             if self.autobalance:
                 self.balance[level] = self.balance[level] * 0.9999 + 0.0001 / self.total(level_loss.detach()).item()
         if self.autobalance:
             middle = self.balance[self.strides.index(16.0)]
             self.balance = [value / middle for value in self.balance]
-        parts = torch.stack((box * self.box_gain, objectness * self.objectness_gain, classification * self.class_gain))
-        return parts.sum() * all_images, parts.detach()
+        return loss
 
-    def _class_loss(self, logits: Tensor, classes: Tensor) -> Tensor:
+    def _class_loss(self, logits: Tensor, classes: Tensor, weight: Tensor) -> Tensor:
+        """Return the weighted sum over n positives of their means over the classes."""
+        if self.classes == 1:
+            return torch.zeros((), device=logits.device)
         wanted = torch.full_like(logits, 0.5 * self.label_smoothing)
         wanted[torch.arange(len(classes), device=classes.device), classes] = 1 - 0.5 * self.label_smoothing
-        return self._binary_loss(logits, wanted, self.class_positive_weight)
+        return (self._binary_loss(logits, wanted, self.class_positive_weight).mean(1) * weight).sum()
 
     def _binary_loss(self, logits: Tensor, wanted: Tensor, positive_weight: float) -> Tensor:
-        """Mean binary cross-entropy, focal when ``focal_gamma`` says so."""
+        """Binary cross-entropy of each logit, focal when ``focal_gamma`` says so."""
         weight = None if positive_weight == 1.0 else logits.new_full((), positive_weight)
-        if self.focal_gamma <= 0:
-            return F.binary_cross_entropy_with_logits(logits, wanted, pos_weight=weight)
         loss = F.binary_cross_entropy_with_logits(logits, wanted, pos_weight=weight, reduction="none")
+        if self.focal_gamma <= 0:
+            return loss
         probability = logits.sigmoid()
         correct = wanted * probability + (1 - wanted) * (1 - probability)
         alpha = wanted * FOCAL_ALPHA + (1 - wanted) * (1 - FOCAL_ALPHA)
-        return (loss * alpha * (1 - correct) ** self.focal_gamma).mean()
+        return loss * alpha * (1 - correct) ** self.focal_gamma
 
 
-def box_overlap(predicted: Tensor, positives: Positives) -> Tensor:
+def box_overlap(predicted: Tensor, boxes: Tensor, anchor_wh: Tensor) -> Tensor:
     """Return the (n,) CIoU of predicted and assigned boxes.
 
     Args:
         predicted: (n, 5 + classes) logits at the assigned cells.
-        positives: what they were assigned.
+        boxes: (n, 4) what they were assigned: x, y relative to the cell's corner, w, h; in grid units.
+        anchor_wh: (n, 2) in grid units.
     """
     scores = predicted[:, :4].sigmoid()
     xy = scores[:, :2] * 2 - 0.5
-    wh = (scores[:, 2:] * 2) ** 2 * positives.anchor_wh
-    boxes = xywh_to_xyxy(torch.cat((xy, wh), 1))
-    return element_iou(boxes, xywh_to_xyxy(positives.box), "ciou")
+    wh = (scores[:, 2:] * 2) ** 2 * anchor_wh
+    return element_iou(xywh_to_xyxy(torch.cat((xy, wh), 1)), xywh_to_xyxy(boxes), "ciou")
