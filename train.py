@@ -65,14 +65,13 @@ def choose_start(options: TrainOptions, processes: "Processes") -> tuple[TrainOp
     from utils.log import LOGGER
     from utils.train.resume import find_restarted, find_resumable, resumed_options
 
-    resumed, found, plugins = None, None, options.plugins
-    if options.resume and not options.evolve:
+    before, plugins = processes.remembered_run(), options.plugins
+    resumed = find_restarted(before) if before else None
+    if resumed:
+        options, plugins = resumed_options(resumed, TrainOptions()), []  # those of the run itself
+    elif options.resume and not options.evolve:
         resumed = find_resumable(options.resume, Path(options.project))
         options = resumed_options(resumed, options)
-    if processes.restarts and not (resumed and resumed.folder):
-        found = find_restarted(options)
-    if found:
-        resumed, plugins = found, []  # those of the run itself
     if resumed:
         options.plugins = plugins or saved_plugins(resumed.checkpoint.plugins, resumed.plugins)
         LOGGER.info(
@@ -133,6 +132,7 @@ def train_once(setup: "Setup", resumed: "Resumable | None") -> tuple["Run", Path
     processes.check_same(
         training_images=len(setup.samples["train"]),
         validation_images=len(setup.samples["val"]),
+        goes_on=resumed is not None,
         finished_epochs=resumed.epochs_done if resumed else 0,
     )
     model = resume_model(resumed.checkpoint, resumed.file) if resumed else build_model(setup)
@@ -146,11 +146,14 @@ def train_once(setup: "Setup", resumed: "Resumable | None") -> tuple["Run", Path
             save_plugins(model.yaml, folder / "plugins")
             if resumed:
                 bring_best(resumed, folder)
+    processes.remember_run(folder)
     return run, folder, run.train(folder)
 
 
 def search_hyperparameters(setup: "Setup") -> "Hyperparameters":
     """Train again and again, with hyperparameters that promise more each time."""
+    import torch
+
     from utils.log import quietly
     from utils.search.search import Report, search
     from utils.train.run import Run
@@ -163,6 +166,7 @@ def search_hyperparameters(setup: "Setup") -> "Hyperparameters":
 
     def objective(hyp: "Hyperparameters", report: Report) -> tuple[float, ...]:
         trial = dataclasses.replace(setup, hyp=hyp)
+        torch.manual_seed(options.seed)  # all trials begin with the same weights
         with quietly(next(trials) > 0):  # what the first one says goes for all of them
             return Run(trial, build_model(trial)).measure(report)
 
@@ -187,6 +191,7 @@ def measure_best(run: "Run", folder: Path, best: Path) -> "Evaluation":
         setup.config.names,
         setup.evaluation_settings,
         folder,
+        every_class=True,
         draws=not setup.options.noplots,
     )
 

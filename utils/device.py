@@ -25,6 +25,8 @@ def select_device(request: str = "", processes: Processes = Processes()) -> torc
     wanted = request.strip().lower().removeprefix("cuda:").replace("cuda", "0")
     if wanted == "cpu":
         return torch.device("cpu")
+    if wanted == "mps" and processes.size > 1:
+        raise UserError("--device mps works with one process; start train.py without torchrun, or use --device cpu")
     if wanted == "mps":
         if not torch.backends.mps.is_available():
             raise UserError("--device mps: this machine or this torch build has no Apple MPS; use --device cpu")

@@ -26,7 +26,7 @@ from utils.errors import UserError
 TIMEOUT = datetime.timedelta(hours=3)  # for the others, while one validates, writes or scans
 MEETING = datetime.timedelta(minutes=10)  # for all to start Python, once torchrun has started them together
 SECOND_TRY = 0.2  # s
-PORT, ROUNDS, RESTARTS = "yolov5-nam/port", "yolov5-nam/rounds", "restarts"  # keys of stores
+PORT, ROUNDS, RUN, RESTARTS = "yolov5-nam/port", "yolov5-nam/rounds", "yolov5-nam/run", "restarts"  # keys of stores
 PATIENCE = 10.0  # seconds for which a process leaves the word to others; torchrun ends it as soon as one has gone
 INTERRUPTED = 130  # exit code after Ctrl-C, which torchrun passes on to all
 LOST = (  # as gloo, torch's key-value store and NCCL put it
@@ -55,6 +55,7 @@ class Processes:
         local_size: how many there are on this machine.
         restarts: how often torchrun has started them anew after a failure, as far as is known here; see `met`.
         store: where they find each other; None before they have met.
+        lasting: torchrun's store, which outlives them.
     """
 
     rank: int = 0
@@ -63,6 +64,7 @@ class Processes:
     local_size: int = 1
     restarts: int = 0
     store: dist.Store | None = field(default=None, repr=False, compare=False)
+    lasting: dist.Store | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def from_environment(cls) -> "Processes":
@@ -104,10 +106,21 @@ class Processes:
                 lasting.set(PORT, str(store.port))
             else:
                 store = _find_store(lasting)
-            return replace(self, restarts=int(store.get(RESTARTS)), store=store)
+            return replace(self, restarts=int(store.get(RESTARTS)), store=store, lasting=lasting)
         except (RuntimeError, ConnectionError) as error:
             self._explain(error)
             raise
+
+    def remember_run(self, folder: Path) -> None:
+        """Have later starts of these processes know the folder of their run."""
+        if self.lasting and self.is_main:
+            self.lasting.set(RUN, str(folder.resolve()))
+
+    def remembered_run(self) -> Path | None:
+        """Return the folder of the run that is to go on after a restart; None when there was none yet."""
+        if not (self.restarts and self.lasting and self.lasting.check([RUN])):
+            return None
+        return Path(self.lasting.get(RUN).decode())
 
     @contextmanager
     def in_turn(self, task: str) -> Iterator[None]:
@@ -156,11 +169,11 @@ class Processes:
         Raises:
             UserError: as the block, with the number of the process; or another process has gone, which says why.
         """
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
         if self.size == 1:
             yield
             return
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
         backend = "nccl" if device.type == "cuda" else "gloo"
         try:
             dist.init_process_group(backend, store=self.store, rank=self.rank, world_size=self.size, timeout=TIMEOUT)

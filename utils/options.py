@@ -5,6 +5,7 @@ import dataclasses
 import errno
 import io
 import os
+import re
 import sys
 import types
 import typing
@@ -18,6 +19,7 @@ from utils.memory import is_out_of_memory, keep_freed_memory
 
 Options = TypeVar("Options")
 
+PASSWORD = re.compile(r"(?<=://)[^\s/@]*:[^\s@]*(?=@)")  # with the user name before it, in a URL
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -159,7 +161,7 @@ def _checked_one(field: "dataclasses.Field[Any]", element: type, value: Any) -> 
 def describe_options(program: str, options: Any) -> str:
     """Return v6.1's echo line, ``train: weights=..., cfg=..., ...``."""
     pairs = ", ".join(f"{field.name}={getattr(options, field.name)}" for field in dataclasses.fields(options))
-    return f"{program}: {pairs}"
+    return f"{program}: {re.sub(PASSWORD, '***', pairs)}"
 
 
 def run_command(program: str, options_class: type[Options], main: Callable[[Options], Any], description: str) -> None:

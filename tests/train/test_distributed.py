@@ -39,7 +39,7 @@ from utils.train.ema import ModelAverage
 from utils.train.fit import Fit
 from utils.train.hyperparameters import Hyperparameters
 from utils.train.options import TrainOptions
-from utils.train.resume import find_restarted
+from utils.train.resume import find_restarted, resumed_options
 from utils.train.run import Run
 from utils.train.setup import Setup
 from utils.train.step import TrainingStep
@@ -563,34 +563,27 @@ def leave(tiny_dataset, tiny_config, tmp_path) -> Callable[..., TrainOptions]:
     return leave
 
 
-@pytest.fixture
-def wanted(tiny_dataset, tmp_path) -> TrainOptions:
-    """Return options as they are given again after a restart: what a run resolves is not resolved yet."""
-    data = os.path.relpath(tiny_dataset)
-    return make_options(TrainOptions, QUICK | {"data": data, "project": str(tmp_path), "weights": None})
+def test_a_restart_goes_on_in_the_folder_of_its_run(leave, tmp_path):
+    leave("run", seed=1)
+    found = find_restarted(tmp_path / "run")
+    assert found.folder == tmp_path / "run" and found.epochs_done == 3
+    assert resumed_options(found, TrainOptions()).seed == 1
 
 
-def test_a_restart_goes_on_with_the_newest_run_of_its_options(leave, wanted, tmp_path, tiny_dataset):
-    leave("old")
-    leave("right", weights="yolov5s.pt", plugins=["kept.py"])
-    leave("other seed", seed=1)
-    leave("other batch", batch_size=2)
-    (tmp_path / "other data.yaml").write_text(tiny_dataset.read_text())
-    leave("other data", data=str(tmp_path / "other data.yaml"))
-    (tmp_path / "broken/weights").mkdir(parents=True)
-    (tmp_path / "broken/weights/last.pt").write_text("not a checkpoint")
-    found = find_restarted(wanted)
-    assert found.folder == tmp_path / "right" and found.epochs_done == 3
+def test_a_restart_begins_anew_without_a_checkpoint(tmp_path):
+    assert find_restarted(tmp_path / "run") is None
 
 
-def test_a_restart_begins_anew_when_there_is_no_such_run(leave, wanted):
-    assert find_restarted(wanted) is None
-    leave("other", seed=1)
-    assert find_restarted(wanted) is None
-
-
-def test_a_restart_does_not_train_a_finished_run_again(leave, wanted):
-    leave("unfinished")
+def test_a_restart_does_not_train_a_finished_run_again(leave, tmp_path):
     leave("over", is_over=True)
     with pytest.raises(UserError, match=r"over' is over; measure it with val\.py --weights"):
-        find_restarted(wanted)
+        find_restarted(tmp_path / "over")
+
+
+def test_the_run_folder_is_known_after_a_restart_only(tmp_path):
+    store = torch.distributed.HashStore()
+    first, second = (Processes(0, 2, restarts=restarts, lasting=store) for restarts in (0, 1))
+    assert second.remembered_run() is None  # it failed before it had one
+    first.remember_run(tmp_path)
+    assert first.remembered_run() is None and second.remembered_run() == tmp_path
+    assert Processes().remembered_run() is None

@@ -62,7 +62,7 @@ def test_warmup_length(row):
 
 @pytest.mark.parametrize(
     ("epochs", "batches", "expected"),
-    [(300, 1000, 3000), (100, 60, 180), (100, 20, 100), (40, 13, 52), (3, 32, 10), (1, 4, 0)],
+    [(300, 1000, 3000), (100, 60, 180), (100, 20, 100), (20, 13, 65), (3, 32, 24), (1, 4, 1)],
 )
 def test_automatic_warmup_leaves_most_of_the_run(epochs, batches, expected):
     assert warmup_iterations("auto", 3.0, epochs, batches) == expected

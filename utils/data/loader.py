@@ -41,11 +41,6 @@ class Batch:
     ratios: list[float]
     pads_xy: list[tuple[float, float]]
 
-    def to_device(self, device: torch.device) -> "Batch":
-        """Return the batch with its tensors on ``device``."""
-        images, targets = (tensor.to(device, non_blocking=True) for tensor in (self.images, self.targets))
-        return replace(self, images=images, targets=targets)
-
     def pin_memory(self) -> "Batch":
         """Return the batch in page-locked memory, from where a GPU fetches it without waiting."""
         return replace(self, images=self.images.pin_memory(), targets=self.targets.pin_memory())

@@ -45,5 +45,8 @@ class Hook:
     def epoch_end(self, report: EpochReport) -> None:
         """Hear of an epoch, after its validation and before its checkpoint is written."""
 
+    def training_failed(self) -> None:
+        """Hear that the run stops early: it was interrupted, or an error ends it."""
+
     def training_end(self) -> None:
         """Hear that the run is finished."""

@@ -38,6 +38,10 @@ class Guarded(Hook):
         """Pass it on."""
         self._tell("epoch_end", report)
 
+    def training_failed(self) -> None:
+        """Pass it on."""
+        self._tell("training_failed")
+
     def training_end(self) -> None:
         """Pass it on."""
         self._tell("training_end")

@@ -54,7 +54,7 @@ def make_loggers(
     """Return the loggers of a run, none of which can stop it.
 
     Args:
-        names: of "tensorboard", "mlflow", "wandb", and "none" for no logger at all.
+        names: of "mlflow" and "wandb", which join TensorBoard, and "none" for no logger at all.
         folder: the run folder.
         project: folder that holds runs.
         options: command-line options, by name.
@@ -70,4 +70,5 @@ def make_loggers(
     if NOBODY in names:
         return []
     facts = RunFacts(folder, Path(project), options, hyperparameters, first_epoch, figures or {}, model)
-    return [Guarded(LOGGERS[name](facts), name) for name in dict.fromkeys(names) if is_installed(name)]
+    chosen = dict.fromkeys([ON_BY_DEFAULT, *names])
+    return [Guarded(LOGGERS[name](facts), name) for name in chosen if is_installed(name)]

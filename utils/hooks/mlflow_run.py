@@ -56,7 +56,7 @@ class MLflowRun(Hook):
         from mlflow.exceptions import MlflowException
 
         try:
-            client.get_run(saved)
+            client.update_run(saved, status="RUNNING")
         except MlflowException:
             return None
         return saved
@@ -93,6 +93,11 @@ class MLflowRun(Hook):
             scalars = self.facts.scalars(report).items()
             metrics = [Metric(name.replace(":", "-"), value, now, report.epoch) for name, value in scalars]
             self._client.log_batch(self._run, metrics=metrics)
+
+    def training_failed(self) -> None:
+        """End the run in MLflow; it can be taken up again."""
+        if self._client is not None:
+            self._client.set_terminated(self._run, status="KILLED")
 
     def training_end(self) -> None:
         """Record pictures and where best.pt is, and end the run."""

@@ -60,6 +60,11 @@ class WandbRun(Hook):
         if self._run is not None:
             self._run.log(self.facts.scalars(report), step=report.epoch)
 
+    def training_failed(self) -> None:
+        """End the run in W&B; it can be taken up again."""
+        if self._run is not None:
+            self._run.finish(exit_code=1)
+
     def training_end(self) -> None:
         """Record pictures and where best.pt is, and end the run."""
         if self._run is None:

@@ -47,7 +47,7 @@ class BatchSource:
         rect = RectSettings(batch_size, self.stride, pad=0.0) if options.rect else None
         dataset = DetectionDataset(samples, self.image_size, Augmentation(**strengths), rect)
         if options.cache and options.cache != "val":
-            cache_images(dataset, CACHES[options.cache], self.setup.config.splits["train"], processes.local_size)
+            self._cache(dataset, "train")
         workers = worker_count(self.workers, batch_size)
         pin_memory = self.setup.device.type == "cuda"
         return make_loader(dataset, batch_size, workers, True, options.seed, pin_memory, options.quad, processes.share)
@@ -60,11 +60,17 @@ class BatchSource:
             share: rank and number of the processes that measure together.
             keep: keep decoded images if --cache says so. For a single pass memory is no use, while a file is there.
         """
-        options, samples, entries = self.setup.options, self.setup.samples["val"], self.setup.config.splits["val"]
+        options, samples = self.setup.options, self.setup.samples["val"]
         loader = make_validation_loader(samples, self.image_size, 2 * options.batch_size, stride, self.workers, share)
         if options.cache and (keep or options.cache == "disk"):
-            cache_images(loader.dataset, CACHES[options.cache], entries, self.setup.processes.local_size)
+            self._cache(loader.dataset, "val")
         return loader
+
+    def _cache(self, dataset: DetectionDataset, split: str) -> None:
+        """Keep the decoded images of a split; a file is made by one process of each machine for all of them."""
+        entries, processes = self.setup.config.splits[split], self.setup.processes
+        with processes.in_turn(f"images of {entries}"):
+            cache_images(dataset, CACHES[self.setup.options.cache or ""], entries, processes.local_size)
 
 
 def image_weighting(samples: Sequence[Sample], classes: int) -> Weigh:

@@ -1,40 +1,40 @@
 """``--compile``: the network through torch.compile, and an honest word on what that costs."""
 
-import time
 from collections.abc import Callable
 from typing import cast
 
 import torch
 from torch import nn
 
+from utils.device import Stopwatch
 from utils.log import LOGGER
 
 MAKERS = "it needs a C++ compiler"
 
 
-def compile_network(network: nn.Module, step: Callable[[nn.Module], None]) -> nn.Module:
+def compile_network(network: nn.Module, step: Callable[[nn.Module], None], device: torch.device) -> nn.Module:
     """Return ``network`` compiled, or itself with a warning if that fails.
 
     Args:
         network: what training calls.
         step: runs forward, loss and backward of one batch through what it is given; this is when compiling happens.
+        device: where it runs.
     """
     LOGGER.info("compiling the network, which takes minutes ...")
     compiled = cast(nn.Module, torch.compile(network))
-    start = time.perf_counter()
+    compilation, batches, plain_batches = (Stopwatch(device) for _ in range(3))
     try:
-        step(compiled)
+        with compilation:
+            step(compiled)
     except Exception as error:  # the kinds of a compiler that fails are many, and none is a reason to stop
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         LOGGER.warning(f"WARNING: --compile: torch.compile failed ({MAKERS}): {reason}; going on without")
         return network
-    compiling = time.perf_counter() - start
-    start = time.perf_counter()
-    step(compiled)
-    batch = time.perf_counter() - start
-    start = time.perf_counter()
-    step(network)
-    plain = time.perf_counter() - start
+    with batches:
+        step(compiled)
+    with plain_batches:
+        step(network)
+    compiling, batch, plain = compilation.seconds, batches.seconds, plain_batches.seconds
     gain = f"pays off after {compiling / (plain - batch):.0f} batches" if plain > batch else "is not worth it here"
     LOGGER.info(
         f"compiled in {compiling:.0f} s; a batch takes {batch:.2f} s in place of {plain:.2f} s, so this {gain} "

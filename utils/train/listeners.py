@@ -43,7 +43,7 @@ def make_hooks(setup: Setup, fit: Fit, state: TrainState, folder: Path) -> tuple
     if scale_figures:
         figures[scale_figures.column] = lambda _: scale_figures.share_below()
     csv = CsvFile(folder / "results.csv", state.epoch, figures, state.results, draws)
-    cores = min(core_count(), options.batch_size)
+    cores = min(core_count() // setup.processes.local_size, options.batch_size)
     boxes = count_classes(setup.samples["train"], setup.config.nc)
     hooks: list[Hook] = [
         Console(parts, fit.loader.workers, cores, options.cache in ("ram", "disk")),

@@ -53,7 +53,7 @@ class TrainOptions:
     )
     cos_lr: bool = option(False, "cosine instead of linear learning rate decay")
     label_smoothing: float = option(0.0, "label smoothing epsilon", least=0, most=1)
-    warmup: str = option("1000", "fewest warm-up iterations, or auto: a tenth of the run at most", "--warmup-min")
+    warmup: str = option("1000", "fewest warm-up iterations, or auto: a quarter of the run at most", "--warmup-min")
     patience: int = option(100, "stop after so many epochs without a better fitness; 0 never", least=0)
     noval: bool = option(False, "validate after the last epoch only; then nothing stops early")
     nosave: bool = option(False, "write checkpoints after the last epoch only; then nothing can be resumed")
@@ -112,6 +112,7 @@ def check_combinations(options: TrainOptions, processes: int) -> None:
             options.evolve is not None and processes > 1
         ),
         "--evolve-storage is for --evolve: add it": bool(options.evolve_storage) and options.evolve is None,
+        "--compile cannot see through --sync-bn: leave one out": options.compile and options.sync_bn,
         "--sync-bn works with several processes: start them with torchrun": options.sync_bn and processes == 1,
     }
     for message, is_refused in refused.items():

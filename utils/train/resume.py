@@ -8,7 +8,6 @@ from typing import Any
 
 from utils.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from utils.errors import UserError
-from utils.files import find_file
 from utils.log import LOGGER
 from utils.options import given_options, make_options
 from utils.train.options import CHANGEABLE, NEWEST, TrainOptions
@@ -122,24 +121,16 @@ def _identity(checkpoint: Checkpoint) -> dict[str, Any]:
     return {name: value for name, value in checkpoint.options.items() if name not in CHANGEABLE}
 
 
-def find_restarted(options: TrainOptions) -> Resumable | None:
-    """Return the run that a restart by torchrun goes on with: the newest one with these very options, if there is any.
+def find_restarted(folder: Path) -> Resumable | None:
+    """Return the run of ``folder``, which a restart by torchrun goes on with; None when it had no checkpoint yet.
 
     Raises:
-        UserError: that run is over; what failed was to measure it.
+        UserError: it is over; what failed was to measure it.
     """
-    open_names = {"plugins"}  # a run sets these itself
-    open_names |= {"weights"} if options.weights is None else set()
-    open_names |= {"batch_size"} if options.batch_size == -1 else set()
-    wanted = dataclasses.asdict(options) | {"data": str(find_file(options.data, "--data").resolve())}
-    for file in sorted(Path(options.project).glob(f"*/{WEIGHTS}/{LAST}"), key=lambda path: -path.stat().st_mtime):
-        try:
-            checkpoint = read_checkpoint(file)
-        except UserError:  # of another run, which is no concern of this one
-            continue
-        if any(checkpoint.options.get(name) != wanted[name] for name in wanted.keys() - open_names):
-            continue
-        if checkpoint.training is None:
-            raise UserError(f"the run in '{file.parents[1]}' is over; measure it with val.py --weights '{file}'")
-        return Resumable(file.resolve(), file.resolve().parents[1], checkpoint)
-    return None
+    file = folder / WEIGHTS / LAST
+    if not file.is_file():
+        return None
+    checkpoint = read_checkpoint(file)
+    if checkpoint.training is None:
+        raise UserError(f"the run in '{folder}' is over; measure it with val.py --weights '{file}'")
+    return Resumable(file, folder, checkpoint)

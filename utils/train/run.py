@@ -71,6 +71,8 @@ class Run:
         if resumed is None and not options.noautoanchor:
             fit_anchors(model.detect, setup.samples["train"], self.image_size, setup.hyp.anchor_t, options.seed)
         setup.processes.copy_from_main(model.state_dict().values())  # another kind of machine may draw other numbers
+        if resumed:
+            model.load_state_dict(resumed.state)  # which says what rounding does to this very network
         precision = choose_precision(options.precision, model, setup.device, self.image_size)
         self.precision = setup.processes.broadcast(precision)  # or need other precision
         if options.batch_size == -1:
@@ -88,8 +90,8 @@ class Run:
         options, is_main = self.setup.options, self.setup.processes.is_main
         writer = CheckpointWriter(folder / "weights", self._header(), options.save_period, options.nosave)
         state = self._initial_state()
+        fit = self._fit(state)  # before the state is that of a run: to compile, steps are tried
         self._begin(state, writer, folder)
-        fit = self._fit(state)
         if is_main:
             csv, self._hooks = make_hooks(self.setup, fit, state, folder)
 
@@ -101,9 +103,11 @@ class Run:
         LOGGER.info(f"Training epochs {state.epoch} to {options.epochs - 1} at {self.image_size} px in {folder}")
         try:
             fit(state)
-        except KeyboardInterrupt:
-            if not options.nosave:
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) and not options.nosave:
                 LOGGER.info(f"\nInterrupted; go on with: python train.py --resume {shlex.quote(str(folder))}")
+            for hook in self._hooks:
+                hook.training_failed()
             raise
         if is_main:
             writer.finish()
@@ -126,14 +130,14 @@ class Run:
 
     def _choose_batch_size(self) -> int:
         step = TrainingStep(self.model, self._loss(), self.precision, may_split=False)
-        state = self._initial_state()
+        state, stride = self._initial_state(), self.model.largest_stride
+        side = self.image_size * 3 // 2 // stride * stride if self.setup.options.multi_scale else self.image_size
 
         def run(size: int) -> None:
             state.model.train()
-            step(state, self._empty_batch(size, (self.image_size, self.image_size)), 0)
+            step(state, self._empty_batch(size, (side, side)), 0)
 
-        images = len(self.setup.samples["train"])
-        return choose_batch_size(self.model, self.image_size, self.setup.device, run, images)
+        return choose_batch_size(self.model, side, self.setup.device, run, len(self.setup.samples["train"]))
 
     def _empty_batch(self, size: int, image_hw: tuple[int, int]) -> Batch:
         """Return ``size`` black images of ``image_hw`` px, each with an object."""
@@ -168,6 +172,7 @@ class Run:
             remove_leftovers(writer.folder)
             self._describe(folder)
             writer.start(state, resumed)
+        self.resumed = None  # it is as large as all the rest
 
     def _fit(self, state: TrainState) -> Fit:
         """Return the epochs to run, without listeners and checkpoints."""
@@ -175,9 +180,8 @@ class Run:
         loader = self.batches.training()
         gain = processes.size * (QUAD if options.quad else 1)
         sizes = MultiScale(self.image_size, self.model.largest_stride, options.seed) if options.multi_scale else None
-        step = TrainingStep(self._network(), self._loss(), self.precision, gain, sizes, processes.size == 1)
-        if options.compile:
-            step = self._compiled(step, state, loader)
+        network = self._shared(self._compiled(state, loader) if options.compile else self.model)
+        step = TrainingStep(network, self._loss(), self.precision, gain, sizes, processes.size == 1)
         loss = detection_loss(setup.hyp, self.model, self.image_size)
         batches = self.batches.validation(self.model.largest_stride, processes.share)
         validate = Validator(batches, setup.config.names, setup.evaluation_settings, loss, processes)
@@ -194,30 +198,31 @@ class Run:
             weigh=weigh,
         )
 
-    def _network(self) -> nn.Module:
-        """Return what computes gradients: the model, or a wrapper that averages them over the processes."""
+    def _shared(self, network: nn.Module) -> nn.Module:
+        """Return the network itself, or wrapped so that gradients are averaged over the processes."""
         if self.setup.processes.size == 1:
-            return self.model
+            return network
         if self.setup.options.sync_bn:
             share_batch_norms(self.model)
         devices = [self.setup.device] if self.setup.device.type == "cuda" else None
         may_skip = bool(self.model.plugins)  # nobody knows whether the layers of a plug-in use all their parameters
-        return DistributedDataParallel(self.model, device_ids=devices, find_unused_parameters=may_skip)
+        return DistributedDataParallel(network, device_ids=devices, find_unused_parameters=may_skip)
 
-    def _compiled(self, step: TrainingStep, state: TrainState, loader: BatchLoader) -> TrainingStep:
-        """Return ``step`` with its network compiled for the whole batches of ``loader``."""
+    def _compiled(self, state: TrainState, loader: BatchLoader) -> nn.Module:
+        """Return the model compiled for whole batches of ``loader``; each process tries without the others."""
         images = -(-min(self.setup.options.batch_size, len(loader.dataset)) // self.setup.processes.size)
         height, width = loader.dataset.frame_hw(0)
         if loader.quad:
             images, height, width = -(-images // QUAD), 2 * height, 2 * width
         batch = self._empty_batch(images, (height, width))
+        loss = training_loss(self.setup.hyp, self.model, self.image_size)
 
         def run(network: nn.Module) -> None:
-            dataclasses.replace(step, forward=network)(state, batch, 0)
+            TrainingStep(network, loss, self.precision, may_split=False)(state, batch, 0)
 
-        state.model.train()
-        with unchanged(state.model, self.setup.device):
-            return dataclasses.replace(step, forward=compile_network(step.forward, run))
+        self.model.train()
+        with unchanged(self.model, self.setup.device):
+            return compile_network(self.model, run, self.setup.device)
 
     def _schedule(self, loader: BatchLoader) -> Schedule:
         """Return the schedule; warn when warm-up takes more than half of the run."""

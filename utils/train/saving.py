@@ -43,6 +43,8 @@ class CheckpointWriter:
             state: what the run begins with.
             resumed: the checkpoint it comes from; none for a new run.
         """
+        if not resumed:
+            self.best.unlink(missing_ok=True)  # of an earlier run in the same folder
         if resumed or not self.only_last:
             self._write(self.last, state, resumed.metrics if resumed else {})
 

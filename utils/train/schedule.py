@@ -10,7 +10,7 @@ from utils.train.hyperparameters import Hyperparameters
 
 NOMINAL_BATCH = 64  # images a step that hyperparameters are tuned for
 AUTO_LEAST = 100  # iterations of --warmup auto, unless the run is too short for them
-AUTO_SHARE = 0.1  # of the run, at most
+AUTO_SHARE = 0.25  # of the run, at most
 GROUPS = ("norm", "weight", "bias")  # optimizer groups, in the order of results.csv's lr0, lr1, lr2
 
 
@@ -74,7 +74,7 @@ def warmup_iterations(request: str, warmup_epochs: float, epochs: int, batches: 
 
     Args:
         request: fewest of them, as a number (v6.1: 1000, later versions: 100); or ``"auto"``: hyperparameter
-            ``warmup_epochs``, but between 100 iterations and a tenth of the run, which has the last word.
+            ``warmup_epochs``, but between 100 iterations and a quarter of the run, which has the last word.
         warmup_epochs: hyperparameter of that name.
         epochs: of the whole run.
         batches: iterations an epoch.

@@ -86,7 +86,7 @@ class TrainingStep:
 
     def _gradients(self, state: TrainState, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         total, total_parts, first = images.new_zeros(()), images.new_zeros(len(self.criterion.part_names)), 0
-        for chunk in images.chunk(state.splits):
+        for chunk in images.chunk(state.splits if self.may_split else 1):
             chosen = targets[(targets[:, 0] >= first) & (targets[:, 0] < first + len(chunk))].clone()
             chosen[:, 0] -= first
             with self.precision.autocast():
