@@ -101,7 +101,7 @@ def test_a_folder_is_no_package(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(
     ("names", "made"),
-    [([], 0), (["none"], 0), (["tensorboard", "none"], 0), (["mlflow", "wandb"], 2), (["wandb", "wandb"], 1)],
+    [([], 1), (["none"], 0), (["tensorboard", "none"], 0), (["mlflow", "wandb"], 3), (["wandb", "wandb"], 2)],
 )
 def test_loggers_are_made_by_name(monkeypatch, folder, names, made):
     for name in LOGGERS:
@@ -230,7 +230,8 @@ class FakeClient:
         self.known.add(identity)
         return types.SimpleNamespace(info=types.SimpleNamespace(run_id=identity))
 
-    def get_run(self, identity):
+    def update_run(self, identity, status):
+        assert status == "RUNNING"
         if identity not in self.known:
             raise sys.modules["mlflow.exceptions"].MlflowException("gone")
 

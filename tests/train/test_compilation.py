@@ -29,7 +29,7 @@ class Compiled(nn.Module):
 def test_compiles_measures_and_says_so(monkeypatch, capsys):
     monkeypatch.setattr(torch, "compile", Compiled)
     network, calls = nn.Linear(2, 2), []
-    compiled = compile_network(network, calls.append)
+    compiled = compile_network(network, calls.append, torch.device("cpu"))
     assert isinstance(compiled, Compiled) and calls == [compiled, compiled, network]
     first, second = capsys.readouterr().out.splitlines()
     assert first == "compiling the network, which takes minutes ..."
@@ -51,7 +51,7 @@ def test_goes_on_without_where_compiling_fails(monkeypatch, capsys, error, said)
         raise error
 
     network = nn.Linear(2, 2)
-    assert compile_network(network, fail) is network
+    assert compile_network(network, fail, torch.device("cpu")) is network
     _, line = capsys.readouterr().out.splitlines()
     assert line.startswith("WARNING: --compile: torch.compile failed") and said in line
     assert line.endswith("going on without")

@@ -285,8 +285,8 @@ def v61s_warmup_is_warned_of_where_it_is_long(seen: Watched, place: Place) -> No
 
 
 @row("warmup", {"warmup": "auto", "epochs": 5, "batch_size": 2})
-def warms_up_for_a_tenth_of_the_run(seen: Watched, place: Place) -> None:
-    assert seen.only.fit.schedule.warmup == 2  # of 5 epochs of 4 batches
+def warms_up_for_a_quarter_of_the_run(seen: Watched, place: Place) -> None:
+    assert seen.only.fit.schedule.warmup == 5  # of 5 epochs of 4 batches
     assert "WARNING: warm-up" not in seen.output
 
 
@@ -313,9 +313,9 @@ def smooths_labels(seen: Watched, place: Place) -> None:
     assert seen.checkpoint().hyperparameters["label_smoothing"] == 0.2
     criterion = seen.only.fit.step.criterion
     logits = torch.tensor([[0.9, 0.1, 0.1, *[0.1] * 7]]).logit()  # what ε = 0.2 wants: 1 - ε/2 and ε/2
-    best = criterion._class_loss(logits, torch.tensor([0]))
-    assert best < criterion._class_loss(logits * 1.5, torch.tensor([0]))
-    assert best < criterion._class_loss(logits / 1.5, torch.tensor([0]))
+    best = criterion._class_loss(logits, torch.tensor([0]), torch.ones(1))
+    assert best < criterion._class_loss(logits * 1.5, torch.tensor([0]), torch.ones(1))
+    assert best < criterion._class_loss(logits / 1.5, torch.tensor([0]), torch.ones(1))
 
 
 # Images

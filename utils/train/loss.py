@@ -20,7 +20,7 @@ Total = Callable[[Tensor], Tensor]  # sums over the processes that share a batch
 
 
 class PickOutputs(torch.autograd.Function):
-    """``output[index]`` and ``output[..., 4]`` in FP32, with one gradient in the layout and the format of ``output``.
+    """``output[index]`` and ``output[..., 4]`` in FP32 or wider, with one gradient in the layout and format of ``output``.
 
     Left to autograd, each would fill a tensor of its own in plain layout, to be added and transposed: 5 % of a step.
     And what was computed in half precision need not be converted as a whole.
@@ -30,7 +30,8 @@ class PickOutputs(torch.autograd.Function):
     def forward(ctx: Any, output: Tensor, *index: Tensor) -> tuple[Tensor, Tensor]:
         """Return the rows (n, 5 + classes) at ``index`` and all objectness logits (B, anchors, rows, columns)."""
         ctx.save_for_backward(output, *index)
-        return output[index].float(), output[..., 4].float().contiguous()
+        wide = torch.promote_types(output.dtype, torch.float32)
+        return output[index].to(wide), output[..., 4].to(wide).contiguous()
 
     @staticmethod
     def backward(ctx: Any, rows: Tensor, objectness: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
@@ -151,7 +152,7 @@ class DetectionLoss:
         overlaps = overlap.clamp(min=0).split([len(found.image) for found in positives])
         for level, (level_logits, found) in enumerate(zip(logits, positives, strict=True)):
             wanted = torch.zeros_like(level_logits)
-            wanted[found.image, found.anchor, found.row, found.column] = overlaps[level]
+            wanted[found.image, found.anchor, found.row, found.column] = overlaps[level].to(wanted.dtype)
             level_loss = self._binary_loss(level_logits, wanted, self.objectness_positive_weight).mean() * share
             loss = loss + level_loss * self.balance[level]
             if self.autobalance:
