@@ -20,7 +20,7 @@ Total = Callable[[Tensor], Tensor]  # sums over the processes that share a batch
 
 
 class PickOutputs(torch.autograd.Function):
-    """``output[index]`` and ``output[..., 4]`` in FP32 or wider, with one gradient in the layout and format of ``output``.
+    """``output[index]`` and ``output[..., 4]`` in FP32 or wider, with one gradient in ``output``'s layout and format.
 
     Left to autograd, each would fill a tensor of its own in plain layout, to be added and transposed: 5 % of a step.
     And what was computed in half precision need not be converted as a whole.
