@@ -89,6 +89,7 @@ def prepare(
     from utils.data.config import load_dataset_config
     from utils.data.dataset import load_samples
     from utils.train.hyperparameters import Hyperparameters, read_hyperparameters
+    from utils.train.resume import require_same_classes
     from utils.train.setup import Setup
 
     if resumed:
@@ -99,12 +100,15 @@ def prepare(
     torch.manual_seed(options.seed)
     torch.backends.cudnn.deterministic = True  # as in v6.1
     with processes.in_turn(options.data):
-        config = load_dataset_config(options.data)
+        try:
+            config = load_dataset_config(options.data)
+        except UserError as error:
+            hint = "; if it has moved, name it with --data" if resumed else ""
+            raise UserError(f"{error}{hint}") from error
         options.data = str(config.file.resolve())  # so that the run can be resumed from any folder
         config = config.as_single_class() if options.single_cls else config
-        before = len(resumed.checkpoint.names) if resumed else config.nc
-        if config.nc != before:
-            raise UserError(f"{config.file} has {config.nc} classes now, but the run began with {before}")
+        if resumed:
+            require_same_classes(resumed.checkpoint.names, config.names, config.file)
         samples = {split: load_samples(config, split) for split in ("train", "val")}
     return Setup(options, hyp, config, samples, device, processes)
 

@@ -84,6 +84,8 @@ def make_run_folder(project: str, name: str, exist_ok: bool = False) -> Path:
     Raises:
         UserError: the folder cannot be created or written.
     """
+    if not name.strip():
+        raise UserError("--name is empty; give the run folder a name, or leave it out")
     folder = increment_path(Path(project) / name, exist_ok)
     try:
         folder.mkdir(parents=True, exist_ok=exist_ok)

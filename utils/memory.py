@@ -17,6 +17,8 @@ OUT_OF_MEMORY = (  # as torch (CPU, CUDA and its libraries), OpenCV and the syst
     "not enough memory",
     "insufficient memory",
     "status_alloc_failed",
+    "could not create a primitive",  # so oneDNN
+    "could not create a memory object",
 )
 ASSUMED_MEMORY = 8 * 2**30  # bytes, where the system does not tell
 

@@ -275,13 +275,13 @@ def without_it_the_rate_falls_like_a_line(seen: Watched, place: Place) -> None:
 @row("warmup", {"warmup": "8"})
 def warms_up_for_so_many_iterations(seen: Watched, place: Place) -> None:
     assert seen.only.rates() == pytest.approx({"norm": 0.01 / 8, "weight": 0.01 / 8, "bias": 0.1 - 0.09 / 8})
-    assert "warm-up takes 8 of the run's 2 iterations" in seen.output and "--warmup auto" in seen.output
+    assert "warm-up takes 8 iterations and the run has 2" in seen.output and "--warmup auto" in seen.output
 
 
 @row("warmup", {"warmup": "1000"})
 def v61s_warmup_is_warned_of_where_it_is_long(seen: Watched, place: Place) -> None:
     assert seen.only.fit.schedule.warmup == 1000
-    assert "warm-up takes 1000 of the run's 2 iterations" in seen.output
+    assert "warm-up takes 1000 iterations and the run has 2" in seen.output
 
 
 @row("warmup", {"warmup": "auto", "epochs": 5, "batch_size": 2})

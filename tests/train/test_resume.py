@@ -532,3 +532,21 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(runs, whole, monkeypatch, o
     assert not [path for path in folder.glob("**/.*")]
     train.run(resume=str(folder))
     assert_same(folder, whole)
+
+
+def test_a_data_set_may_move_but_not_change_its_classes(unfinished, tiny_dataset, tmp_path):
+    content = yaml.safe_load(tiny_dataset.read_text())
+    renamed = tmp_path / "renamed.yaml"
+    renamed.write_text(yaml.safe_dump(content | {"names": ["other", *content["names"][1:]]}))
+    with pytest.raises(UserError, match="calls class 0 'other' now, but the run began with 'circle'"):
+        train.run(resume=str(unfinished), data=str(renamed))
+    with pytest.raises(UserError, match=r"does not exist.*if it has moved, name it with --data"):
+        train.run(resume=str(unfinished), data=str(tmp_path / "gone.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"), [({"resume": ""}, "--resume '': name"), ({"name": " "}, "--name is empty")]
+)
+def test_empty_names_are_refused(tiny_dataset, tiny_cfg, tmp_path, options, said):
+    with pytest.raises(UserError, match=said):
+        train.run(cfg=str(tiny_cfg), weights="", data=str(tiny_dataset), project=str(tmp_path), imgsz=64, **options)

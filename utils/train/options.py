@@ -100,6 +100,7 @@ def check_combinations(options: TrainOptions, processes: int) -> None:
 
     warmup_iterations(options.warmup, 0, options.epochs, 1)
     refused = {
+        "--resume '': name the folder of a run, or nothing for the newest": options.resume == "",
         "--batch-size 0: give a number of images, or -1 for what fits into memory": options.batch_size == 0,
         "--rect has a fixed order of images, --image-weights draws them: leave one out": (
             options.rect and options.image_weights

@@ -57,7 +57,7 @@ def find_resumable(request: str, project: Path) -> Resumable:
         UserError: there is none, or it is a checkpoint that no run of ours left.
     """
     if request == NEWEST:
-        found = sorted(project.glob(f"*/{WEIGHTS}/{LAST}"), key=lambda path: path.stat().st_mtime)
+        found = sorted(project.glob(f"**/{WEIGHTS}/{LAST}"), key=lambda path: path.stat().st_mtime)
         if not found:
             raise UserError(f"--resume: no run with weights/last.pt in '{project}'; name its folder or last.pt")
         path = found[-1]
@@ -119,6 +119,19 @@ def bring_best(run: Resumable, folder: Path) -> None:
 def _identity(checkpoint: Checkpoint) -> dict[str, Any]:
     """Return the options that make a run what it is."""
     return {name: value for name, value in checkpoint.options.items() if name not in CHANGEABLE}
+
+
+def require_same_classes(before: dict[int, str], now: dict[int, str], file: Path) -> None:
+    """See that a data set still has the classes with which a run began.
+
+    Raises:
+        UserError: it has more or fewer, or one has another name.
+    """
+    if len(now) != len(before):
+        raise UserError(f"{file} has {len(now)} classes now, but the run began with {len(before)}")
+    for index, name in before.items():
+        if now[index] != name:
+            raise UserError(f"{file} calls class {index} '{now[index]}' now, but the run began with '{name}'")
 
 
 def find_restarted(folder: Path) -> Resumable | None:

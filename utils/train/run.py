@@ -230,8 +230,8 @@ class Run:
         warmup = warmup_iterations(options.warmup, hyp.warmup_epochs, options.epochs, batches)
         if warmup > options.epochs * batches / 2:
             LOGGER.warning(
-                f"WARNING: warm-up takes {warmup} of the run's {options.epochs * batches} iterations, so the "
-                "learning rate stays low; for a small data set add --warmup auto"
+                f"WARNING: warm-up takes {warmup} iterations and the run has {options.epochs * batches}, so the "
+                "learning rate stays low for half of it or more; for a small data set add --warmup auto"
             )
         return Schedule(options.epochs, batches, options.batch_size, hyp, warmup, options.cos_lr)
 
