@@ -165,6 +165,8 @@ def search_hyperparameters(setup: "Setup") -> "Hyperparameters":
     options = setup.options
     project = runs_dir("evolve") if options.project == TrainOptions.project else options.project
     folder = make_run_folder(str(project), options.name, options.exist_ok or bool(options.resume))
+    if (folder / "weights").exists():
+        raise UserError(f"'{folder}' is the folder of a training run; choose another --name for the search")
 
     trials = itertools.count()
 

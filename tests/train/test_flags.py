@@ -648,6 +648,7 @@ def test_refused_flag(flag, place):
         ({"batch_size": 0}, "--batch-size 0: give a number of images, or -1"),
         ({"rect": True, "image_weights": True}, "leave one out"),
         ({"evolve_storage": "journal:x"}, "--evolve-storage is for --evolve"),
+        ({"evolve": 2, "resume": "runs/exp"}, "--evolve goes on with the search of --project and --name"),
         ({"optimizer": "adam"}, "--optimizer adam: expected one of SGD, Adam, AdamW"),
         ({"cache": "disc"}, "--cache disc: expected one of ram, disk, val"),
         ({"precision": "fp8"}, "--precision fp8: expected one of auto, fp32, fp16, bf16"),
@@ -736,3 +737,9 @@ def test_python_callers_hear_it_too(name):
     with pytest.raises(UserError, match=f"unknown option '{name}'; .*use|start"):
         train.run(**{name: "x"})
     assert name in {words[0].split("=")[0].lstrip("-").replace("-", "_") for words, _ in UNSUPPORTED}
+
+
+def test_a_search_does_not_go_into_the_folder_of_a_run(place):
+    (place.folder / "runs/exp/weights").mkdir(parents=True)
+    with pytest.raises(UserError, match="is the folder of a training run"):
+        train.run(**place.options(evolve=1, exist_ok=True))

@@ -112,6 +112,9 @@ def check_combinations(options: TrainOptions, processes: int) -> None:
         "--evolve works with one process: start several searches with one --evolve-storage": (
             options.evolve is not None and processes > 1
         ),
+        "--evolve goes on with the search of --project and --name; leave the value of --resume out": (
+            options.evolve is not None and options.resume not in (None, NEWEST)
+        ),
         "--evolve-storage is for --evolve: add it": bool(options.evolve_storage) and options.evolve is None,
         "--compile cannot see through --sync-bn: leave one out": options.compile and options.sync_bn,
         "--sync-bn works with several processes: start them with torchrun": options.sync_bn and processes == 1,
