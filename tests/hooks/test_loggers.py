@@ -85,7 +85,7 @@ def test_a_missing_package_is_named_with_the_command_that_helps(monkeypatch, nam
 
 def test_without_tensorboard_there_is_silence(monkeypatch, folder, warned):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
-    assert make_loggers(["tensorboard"], folder, folder.parent, {}, {}) == [] and not warned
+    assert make_loggers(["tensorboard"], RunFacts(folder, folder.parent)) == [] and not warned
 
 
 def test_an_unknown_logger_is_named_with_a_near_one():
@@ -106,7 +106,7 @@ def test_a_folder_is_no_package(monkeypatch, tmp_path):
 def test_loggers_are_made_by_name(monkeypatch, folder, names, made):
     for name in LOGGERS:
         fake_module(monkeypatch, name)
-    hooks = make_loggers(names, folder, str(folder.parent), OPTIONS, HYP, 0)
+    hooks = make_loggers(names, RunFacts(folder, folder.parent, OPTIONS, HYP))
     assert len(hooks) == made and all(isinstance(hook, Guarded) for hook in hooks)
 
 

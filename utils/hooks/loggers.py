@@ -1,15 +1,10 @@
 """Which loggers listen to a run: TensorBoard if it is installed, MLflow and W&B when asked for."""
 
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
-
-from torch import nn
+from collections.abc import Callable, Sequence
 
 from utils.errors import UserError, near_matches
 from utils.hooks.base import Hook
-from utils.hooks.csv_file import Figures
 from utils.hooks.facts import RunFacts
 from utils.hooks.guarded import Guarded
 from utils.hooks.mlflow_run import MLflowRun
@@ -41,27 +36,12 @@ def check_loggers(names: Sequence[str]) -> None:
             raise UserError(f"--log-to {name} needs a package that is missing here: pip install {name}")
 
 
-def make_loggers(
-    names: Sequence[str],
-    folder: Path,
-    project: str | Path,
-    options: Mapping[str, Any],
-    hyperparameters: Mapping[str, Any],
-    first_epoch: int = 0,
-    figures: Figures | None = None,
-    model: nn.Module | None = None,
-) -> list[Hook]:
+def make_loggers(names: Sequence[str], facts: RunFacts) -> list[Hook]:
     """Return the loggers of a run, none of which can stop it.
 
     Args:
         names: of "mlflow" and "wandb", which join TensorBoard, and "none" for no logger at all.
-        folder: the run folder.
-        project: folder that holds runs.
-        options: command-line options, by name.
-        hyperparameters: by name.
-        first_epoch: 0 for a run that begins.
-        figures: columns that results.csv has beside v6.1's.
-        model: the averaged network, for its graph.
+        facts: the run.
 
     Raises:
         UserError: a name is unknown, or its package is missing.
@@ -69,6 +49,5 @@ def make_loggers(
     check_loggers(names)
     if NOBODY in names:
         return []
-    facts = RunFacts(folder, Path(project), options, hyperparameters, first_epoch, figures or {}, model)
     chosen = dict.fromkeys([ON_BY_DEFAULT, *names])
     return [Guarded(LOGGERS[name](facts), name) for name in chosen if is_installed(name)]

@@ -8,6 +8,7 @@ from utils.device import core_count
 from utils.hooks.base import Hook
 from utils.hooks.console import Console
 from utils.hooks.csv_file import CsvFile, Figure
+from utils.hooks.facts import RunFacts
 from utils.hooks.first_batch import FirstBatch
 from utils.hooks.loggers import make_loggers
 from utils.hooks.pictures import TrainingPictures
@@ -55,5 +56,6 @@ def make_hooks(setup: Setup, fit: Fit, state: TrainState, folder: Path) -> tuple
         hooks.append(TrainingPictures(folder, setup.config.names))
     if scale_figures:
         hooks.append(scale_figures)
-    facts = (dataclasses.asdict(options), as_dict(setup.hyp), state.epoch, figures, average.model)
-    return csv, [*hooks, *make_loggers(options.log_to, folder, options.project, *facts)]
+    settings = dataclasses.asdict(options), as_dict(setup.hyp)
+    facts = RunFacts(folder, Path(options.project), *settings, state.epoch, figures, average.model)
+    return csv, [*hooks, *make_loggers(options.log_to, facts)]
