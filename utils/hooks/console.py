@@ -101,7 +101,8 @@ class Console(Hook):
             passed = datetime.timedelta(seconds=round(self._clock() - self._start))
             peak = peak_memory()
             memory = f", at most {peak / 1e9:.1f} GB of memory" if peak else ""
-            LOGGER.info(f"{self._epochs_begun} epochs and their measurement took {passed}{memory}")
+            epochs = "1 epoch" if self._epochs_begun == 1 else f"{self._epochs_begun} epochs"
+            LOGGER.info(f"{epochs} and the final measurement took {passed}{memory}")
 
     def _time_left(self, report: EpochReport) -> list[str]:
         """Return the time that the epochs to come take if they are like those of this process; none after the last."""
