@@ -53,7 +53,7 @@ def test_goes_on_without_where_compiling_fails(monkeypatch, capsys, error, said)
     network = nn.Linear(2, 2)
     assert compile_network(network, fail, torch.device("cpu")) is network
     _, line = capsys.readouterr().out.splitlines()
-    assert line.startswith("WARNING: --compile: torch.compile failed") and said in line
+    assert line.startswith("WARNING: --compile: torch.compile failed: ") and said in line
     assert line.endswith("going on without")
 
 

@@ -9,8 +9,6 @@ from torch import nn
 from utils.device import Stopwatch
 from utils.log import LOGGER
 
-MAKERS = "it needs a C++ compiler"
-
 
 def compile_network(network: nn.Module, step: Callable[[nn.Module], None], device: torch.device) -> nn.Module:
     """Return ``network`` compiled, or itself with a warning if that fails.
@@ -28,7 +26,7 @@ def compile_network(network: nn.Module, step: Callable[[nn.Module], None], devic
             step(compiled)
     except Exception as error:  # the kinds of a compiler that fails are many, and none is a reason to stop
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        LOGGER.warning(f"WARNING: --compile: torch.compile failed ({MAKERS}): {reason}; going on without")
+        LOGGER.warning(f"WARNING: --compile: torch.compile failed: {reason}; going on without")
         return network
     with batches:
         step(compiled)

@@ -28,7 +28,6 @@ from utils.train.fit import Fit
 from utils.train.header import describe_run
 from utils.train.hyperparameters import as_dict
 from utils.train.listeners import make_hooks
-from utils.train.loss import Criterion
 from utils.train.objective import detection_loss, training_loss
 from utils.train.optim import freeze_layers, make_optimizer
 from utils.train.precision import choose_precision
@@ -129,7 +128,8 @@ class Run:
         return cast(Evaluation, evaluation).results
 
     def _choose_batch_size(self) -> int:
-        step = TrainingStep(self.model, self._loss(), self.precision, may_split=False)
+        loss = detection_loss(self.setup.hyp, self.model, self.image_size)
+        step = TrainingStep(self.model, loss, self.precision, may_split=False)
         state, stride = self._initial_state(), self.model.largest_stride
         side = self.image_size * 3 // 2 // stride * stride if self.setup.options.multi_scale else self.image_size
 
@@ -144,10 +144,6 @@ class Run:
         images = torch.zeros(size, 3, *image_hw, dtype=torch.uint8)
         targets = torch.tensor([[index, 0, 0.5, 0.5, 0.2, 0.2] for index in range(size)])
         return Batch(images.contiguous(memory_format=torch.channels_last), targets, [], [], [], [])
-
-    def _loss(self) -> Criterion:
-        processes = self.setup.processes
-        return training_loss(self.setup.hyp, self.model, self.image_size, processes.sum, processes.size)
 
     def _initial_state(self) -> TrainState:
         options, hyp = self.setup.options, self.setup.hyp
@@ -181,7 +177,8 @@ class Run:
         gain = processes.size * (QUAD if options.quad else 1)
         sizes = MultiScale(self.image_size, self.model.largest_stride, options.seed) if options.multi_scale else None
         network = self._shared(self._compiled(state, loader) if options.compile else self.model)
-        step = TrainingStep(network, self._loss(), self.precision, gain, sizes, processes.size == 1)
+        criterion = training_loss(setup.hyp, self.model, self.image_size, processes.sum, processes.size)
+        step = TrainingStep(network, criterion, self.precision, gain, sizes, processes.size == 1)
         loss = detection_loss(setup.hyp, self.model, self.image_size)
         batches = self.batches.validation(self.model.largest_stride, processes.share)
         validate = Validator(batches, setup.config.names, setup.evaluation_settings, loss, processes)
@@ -215,7 +212,7 @@ class Run:
         if loader.quad:
             images, height, width = -(-images // QUAD), 2 * height, 2 * width
         batch = self._empty_batch(images, (height, width))
-        loss = training_loss(self.setup.hyp, self.model, self.image_size)
+        loss = detection_loss(self.setup.hyp, self.model, self.image_size)
 
         def run(network: nn.Module) -> None:
             TrainingStep(network, loss, self.precision, may_split=False)(state, batch, 0)

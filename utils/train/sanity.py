@@ -143,7 +143,7 @@ def explain_zero_map(validation_counts: np.ndarray, training_counts: np.ndarray,
     if progress.iterations_done <= progress.warmup_iterations:
         return (
             f"warm-up is not over: it takes {progress.warmup_iterations} iterations, and an epoch has "
-            f"{progress.batches}; --warmup auto keeps it to a tenth of the run"
+            f"{progress.batches}; --warmup auto keeps it to a quarter of the run"
         )
     if progress.from_scratch and progress.optimizer_steps < FEW_STEPS:
         return f"a network that began with random weights seldom finds anything in its first {FEW_STEPS} steps"
