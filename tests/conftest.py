@@ -25,6 +25,7 @@ def private_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("YOLOV5_CACHE_DIR", str(folder / "caches"))
         patch.setenv("YOLOV5_DATASETS_DIR", str(folder / "datasets"))
+        patch.setenv("YOLOV5_OFFLINE", "1")
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # for the commands that tests start
             patch.setenv(name, os.environ.get(name, "1"))
         yield folder

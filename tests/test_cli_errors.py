@@ -243,7 +243,7 @@ def test_weights_given_as_data(command, nothing_written, script, tiny_weights):
         ({"names": None}, "'names' is missing"),
         ({"train": None}, "'train' is missing"),
         ({"val": None}, "'val' is missing"),
-        ({"val": "images/valid"}, "'images/valid' not found"),
+        ({"val": "images/valid"}, "'images/valid' (val) not found"),
         ({"val": 3}, "'val' is 3"),
         ({"nc": 3}, "'nc' is 3 but 'names' has 10 entries"),
         ({"nc": "ten"}, "'nc' is 'ten'"),

@@ -64,10 +64,12 @@ def test_names(place, tmp_path, changes, names):
         ({"train": None}, "'train' is missing"),
         ({"val": None}, "'val' is missing"),
         ({"val": 3}, "'val' is 3"),
-        (
-            {"path": "nowhere", "download": "https://example.org/animals.zip"},
-            "nowhere.*https://example.org/animals.zip",
-        ),
+        ({"kpt_shape": [17, 3]}, "unknown key 'kpt_shape'.*known keys"),
+        ({"ch": 0}, "'ch' is 0, expected the number of channels"),
+        ({"ch": "3"}, "'ch' is '3', expected"),
+        ({"ch": True}, "'ch' is True, expected"),
+        ({"ch": 3.0}, "'ch' is 3.0, expected"),
+        ({"path": ["a"]}, r"'path' is \['a'\], expected a folder"),
     ],
 )
 def test_mistakes_are_named(place, tmp_path, changes, message):
@@ -84,10 +86,40 @@ def test_missing_data_lists_the_places(place, tmp_path):
         assert str(part) in str(caught.value)
 
 
-def test_download_text_is_never_run(place, tmp_path):
-    with pytest.raises(UserError, match="not fetched"):
-        load_dataset_config(place(download=f"open({str(tmp_path / 'mark')!r}, 'w')"))
-    assert not (tmp_path / "mark").exists()
+def test_missing_entries_are_told_for_each_place(place, tmp_path):
+    (tmp_path / "animals" / "images" / "train").mkdir(parents=True)
+    with pytest.raises(UserError) as caught:
+        load_dataset_config(place(train=["images/train", "more.txt"]))
+    here = f"'more.txt' (train), 'images/val' (val) not found in '{tmp_path / 'animals'}'; "
+    assert f"{here}'images/train' (train), 'more.txt' (train), 'images/val' (val) not found in '" in str(caught.value)
+
+
+def test_lists_of_images(place, tmp_path):
+    root = make_splits(tmp_path / "animals")
+    (root / "images" / "train" / "1.jpg").write_bytes(b"")
+    (root / "train.txt").write_text("./images/train/gone.jpg\n./images/train/1.jpg\n")
+    (root / "val.txt").write_text("\n\n")
+    config = load_dataset_config(place(train=["train.txt", "images/train"], val="val.txt"))
+    assert config.splits["train"] == [root / "train.txt", root / "images" / "train"]
+    (root / "train.txt").write_text("./images/train/gone.jpg\n./images/train/2.jpg\n")
+    with pytest.raises(UserError, match=r"'./images/train/gone.jpg', which 'train.txt' lists, \(train\) not found in"):
+        load_dataset_config(place(train="train.txt"))
+
+
+def test_only_the_splits_in_use_must_be_there(place, tmp_path):
+    root = make_splits(tmp_path / "animals")
+    (root / "images" / "train").rmdir()
+    assert load_dataset_config(place(), splits=("val",)).root == root
+    assert load_dataset_config(place(), splits=("val", "test")).root == root
+    with pytest.raises(UserError, match=r"'images/train' \(train\) not found"):
+        load_dataset_config(place())
+
+
+@pytest.mark.parametrize(("given", "channels"), [(None, 3), (1, 1), (4, 4), (13, 13)])
+def test_channels(place, tmp_path, given, channels):
+    make_splits(tmp_path / "animals")
+    config = load_dataset_config(place(ch=given))
+    assert (config.channels, config.as_single_class().channels) == (channels, channels)
 
 
 def test_datasets_dir_comes_first_when_set(place, tmp_path):

@@ -1,18 +1,22 @@
 """The data set a YAML file describes: where its images are and what its classes are called."""
 
-import os
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from utils.data.archives import FOLDER_SUFFIXES, is_archive
+from utils.data.packed import unpacked_yaml
+from utils.data.places import Search, place
+from utils.data.provide import one_at_a_time, provide
+from utils.data.recipe import read_download
 from utils.errors import UserError, near_matches
-from utils.files import ROOT, datasets_dir, find_file, read_yaml
+from utils.files import find_file, read_yaml
 from utils.log import LOGGER
 
-KEYS = ("path", "train", "val", "test", "nc", "names", "download", "generator")
+KEYS = ("path", "train", "val", "test", "nc", "names", "ch", "download", "generator")
 FOREIGN_KEYS = ("roboflow",)  # written by a common labelling service; says nothing we need
-DATASETS_PREFIX = "../datasets/"
+MOST_CHANNELS = 512
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,7 @@ class DatasetConfig:
         names: class index -> class name, 0 to nc - 1.
         splits: ``train``, ``val`` and perhaps ``test`` -> folders or text files that list images.
         single_class: every label counts as class 0.
+        channels: of the images, as the network shall see them.
     """
 
     file: Path
@@ -32,6 +37,7 @@ class DatasetConfig:
     names: dict[int, str]
     splits: dict[str, list[Path]]
     single_class: bool = False
+    channels: int = 3
 
     @property
     def nc(self) -> int:
@@ -44,34 +50,49 @@ class DatasetConfig:
         return replace(self, names=names, single_class=True)
 
 
-def load_dataset_config(name: str) -> DatasetConfig:
-    """Read a data set YAML, find its images, and make them first when they are a generated set not there yet.
+def load_dataset_config(name: str, splits: Iterable[str] = ("train", "val")) -> DatasetConfig:
+    """Read a data set YAML and find its images; make or fetch them first when they are not there and it says how.
 
     Args:
-        name: path, or bare name of a file below data/, e.g. ``"coco128.yaml"``.
+        name: path, or bare name of a file below data/, e.g. ``"coco128.yaml"``; or an archive that holds a YAML file.
+        splits: those that will be used; only they have to be there. Ones that the YAML lacks are passed over.
 
     Raises:
         UserError: the file or a split is missing, or a key is unknown or has an impossible value.
     """
     file = find_file(name, "--data")
-    content = read_yaml(file)
+    if is_archive(file.name, FOLDER_SUFFIXES):
+        file = unpacked_yaml(file)
+        content = read_yaml(file) | {"path": str(file.parent)}  # wherever it was before
+    else:
+        content = read_yaml(file)
     for key in content:
         if key not in KEYS + FOREIGN_KEYS:
             hint = near_matches(str(key), KEYS) or f"; known keys are {', '.join(KEYS)}"
             raise UserError(f"{file}: unknown key '{key}'{hint}")
-    names = _read_names(file, content)
+    names, channels = _read_names(file, content), _read_channels(file, content)
     entries = {key: _read_split(file, key, content[key]) for key in ("train", "val", "test") if content.get(key)}
     for key in ("train", "val"):
         if key not in entries:
             raise UserError(f"{file}: '{key}' is missing; it names the folder of images of that split")
-    roots = list(dict.fromkeys(_root_candidates(file, str(content.get("path") or "."))))
-    root = next(filter(None, (_usable_root(root, entries) for root in roots)), None)
-    if root is None and content.get("generator"):
-        root = _generate(file, str(content["generator"]), str(content.get("path") or file.stem))
-        root = _usable_root(root, entries)
-    if root is None:
-        raise UserError(_missing_message(file, content, roots, entries))
-    return DatasetConfig(file, root, names, {key: _place(root, paths) for key, paths in entries.items()})
+    search = Search(file, _read_path(file, content), entries, tuple(split for split in splits if split in entries))
+    root = search.found() or _supply(search, content, list(names.values()))
+    placed = {key: place(root, paths) for key, paths in entries.items()}
+    return DatasetConfig(file, root, names, placed, channels=channels)
+
+
+def _read_path(file: Path, content: dict[str, Any]) -> str | None:
+    path = content.get("path")
+    if path is not None and not isinstance(path, str | int):
+        raise UserError(f"{file}: 'path' is {path!r}, expected a folder")
+    return str(path) if path else None
+
+
+def _read_channels(file: Path, content: dict[str, Any]) -> int:
+    channels = content.get("ch", 3)
+    if not isinstance(channels, int) or isinstance(channels, bool) or not 1 <= channels <= MOST_CHANNELS:
+        raise UserError(f"{file}: 'ch' is {channels!r}, expected the number of channels of the images, 1 or more")
+    return channels
 
 
 def _read_names(file: Path, content: dict[str, Any]) -> dict[int, str]:
@@ -102,53 +123,43 @@ def _read_split(file: Path, key: str, value: Any) -> list[str]:
     return paths
 
 
-def _root_candidates(file: Path, path: str) -> Iterator[Path]:
-    """Yield the folders that the ``path`` of ``file`` may mean, likeliest first."""
-    expanded = Path(path).expanduser()
-    in_datasets = datasets_dir() / path.removeprefix(DATASETS_PREFIX) if path.startswith(DATASETS_PREFIX) else None
-    if in_datasets and os.environ.get("YOLOV5_DATASETS_DIR"):
-        yield in_datasets
-    for base in (file.parent, Path.cwd(), ROOT, datasets_dir()):
-        yield Path(os.path.abspath(base / expanded))  # symbolic links stay: labels lie beside the link, not its target
-    if in_datasets:
-        yield in_datasets
+def _supply(search: Search, content: dict[str, Any], names: list[str]) -> Path:
+    """Make or fetch the data set and return its root."""
+    if content.get("generator"):
+        root = search.home
+        _generate(search.file, str(content["generator"]), root)
+    elif content.get("download"):
+        root = search.place_to_fill()
+        _fetch(search, root, content["download"], names)
+    else:
+        raise UserError(
+            f"{search.file}: {search.describe(*search.roots())}; put the data there, correct 'path', or set "
+            "YOLOV5_DATASETS_DIR to the folder that holds your data sets"
+        )
+    if search.lacking(root):
+        raise UserError(f"{search.file}: {search.describe(root)}, though the data set was made or fetched there")
+    return root
 
 
-def _usable_root(root: Path, entries: dict[str, list[str]]) -> Path | None:
-    """Return ``root`` if the train and val paths exist below it, else None. The test split is looked for when used."""
-    needed = [path for key in ("train", "val") for path in _place(root, entries[key])]
-    return root if all(path.exists() for path in needed) else None
-
-
-def _place(root: Path, paths: list[str]) -> list[Path]:
-    """Join ``paths`` to ``root``. A leading ``../`` that leads nowhere is dropped, as exports of some tools need."""
-    placed = []
-    for path in paths:
-        joined = Path(os.path.abspath(root / Path(path).expanduser()))
-        inside = Path(os.path.abspath(root / path.removeprefix("../")))
-        placed.append(inside if inside.exists() and not joined.exists() else joined)
-    return placed
-
-
-def _generate(file: Path, generator: str, path: str) -> Path:
-    """Make the generated data set ``generator`` in the data sets folder and return its root."""
+def _generate(file: Path, generator: str, root: Path) -> None:
+    """Make the generated data set ``generator`` at ``root``."""
     from utils.data.synthetic import GENERATORS  # only a first use needs it
 
     if generator not in GENERATORS:
         known = near_matches(generator, GENERATORS) or f"; there are {', '.join(sorted(GENERATORS))}"
         raise UserError(f"{file}: unknown generator '{generator}'{known}")
-    root = datasets_dir() / Path(path.removeprefix(DATASETS_PREFIX)).expanduser()
     LOGGER.info(f"{file.name}: making the data set '{generator}' in '{root}' (once)")
     GENERATORS[generator](root)
-    return root
 
 
-def _missing_message(file: Path, content: dict[str, Any], roots: list[Path], entries: dict[str, list[str]]) -> str:
-    missing = [path for key in ("train", "val") for path in entries[key]]
-    missing = [path for path in dict.fromkeys(missing) if not any(_place(root, [path])[0].exists() for root in roots)]
-    wanted = ", ".join(f"'{path}'" for path in missing or entries["train"] + entries["val"])
-    places = ", ".join(f"'{root}'" for root in roots)
-    source = content.get("download")
-    where = f" (to be had from: {' '.join(str(source).split())[:200]}; it is not fetched for you)" if source else ""
-    mend = "put the data there, correct 'path', or set YOLOV5_DATASETS_DIR to the folder that holds your data sets"
-    return f"{file}: {wanted} not found; looked in {places}; {mend}{where}"
+def _fetch(search: Search, root: Path, content: Any, names: list[str]) -> None:
+    """Fetch what ``root`` lacks, as ``content``, the YAML's ``download``, says."""
+    try:
+        download = read_download(search.file, content)
+        with one_at_a_time(root):
+            missing = {split for split, _ in search.lacking(root)}
+            if missing:  # else another process has been here
+                provide(search.file, download, root, missing, names)
+    except UserError as error:
+        reason = str(error).removeprefix(f"{search.file}: ")
+        raise UserError(f"{search.file}: {search.describe(*search.roots())}; {reason}") from error
