@@ -1,84 +1,41 @@
-from pathlib import Path
+"""The rules for the text of a label file."""
 
 import numpy as np
 import pytest
-from PIL import Image
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tests.golden_data import load_golden
-from utils.data import labels
-from utils.data.cache import cached_scan
-from utils.data.labels import label_path, list_images, parse_labels, scan_image
-from utils.data.sources import read_image
-from utils.errors import UserError
+from utils.data.labels import CLASS_LIMIT, CORRUPT, EMPTY, FOUND, MISSING, parse_labels, parse_plain, read_label_file
 
-FORMATS = {"jpg": "JPEG", "png": "PNG", "bmp": "BMP", "webp": "WEBP", "tif": "TIFF"}
+POLYGON = "0 .1 .1 .4 .1 .4 .5 .1 .5"
 
-
-def write_image(path, size_wh=(64, 48), file_format=None, **options):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(0).integers(0, 255, (size_wh[1], size_wh[0], 3), np.uint8)
-    Image.fromarray(pixels).save(path, format=file_format or FORMATS[path.suffix[1:]], **options)
-    return path
-
-
-def write_labels(image, text):
-    file = label_path(image)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(text.encode())
-    return file
-
-
-def make_golden_case(folder, case):
-    """Write the image and label file that a golden case describes."""
-    image = case["image"]
-    path = folder / "images" / f"a.{image['ext']}"
-    content = image["content_format"].upper()
-    if case["name"] in ("zero byte image", "garbage image"):
-        path.parent.mkdir(parents=True)
-        path.write_bytes(b"" if case["name"].startswith("zero") else b"this is not an image" * 20)
-    else:
-        write_image(path, image["wh"], FORMATS.get(content.lower(), content))
-    if "2 bytes cut" in case["name"]:
-        path.write_bytes(path.read_bytes()[:-2])
-    if "trailing bytes" in case["name"]:
-        path.write_bytes(path.read_bytes() + b"\0\0\0\0")
-    if case["label_text"] is not None:
-        write_labels(path, case["label_text"])
-    return path
-
-
-def test_golden_cases(tmp_path):
-    cases = load_golden("labels.json")["cases"]
-    assert len(cases) > 40
-    for number, case in enumerate(cases):
-        # v6.1 fails on duplicate polygons, its successor does not; in all else v6.1 is the model
-        expected = case["master"] if case["name"] == "duplicate polygons" else case["v61"]
-        path = make_golden_case(tmp_path / str(number), case)
-        before = path.read_bytes()
-        scan = scan_image(path)
-        counts = [scan.found, scan.missing, scan.empty, scan.corrupt]
-        assert counts == [expected[key] for key in ("found", "missing", "empty", "corrupt")], case["name"]
-        assert len(scan.samples) == expected["accepted"], case["name"]
-        assert bool(scan.warnings) == bool(expected["message_kind"]), (case["name"], scan.warnings)
-        assert path.read_bytes() == before, "user files are never changed"
-        if expected["accepted"]:
-            sample = scan.samples[0]
-            rows = np.array(expected["labels"], np.float32).reshape(-1, 5)
-            np.testing.assert_allclose(sample.labels, rows, atol=1e-7, err_msg=case["name"])
-            assert sample.labels.dtype == np.float32
-            assert [len(segment) for segment in sample.segments] == expected["segment_lengths"]
-            assert list(sample.size_hw[::-1]) == expected["image_wh_returned"]
-
-
-def test_golden_label_paths():
-    for image, expected in load_golden("labels.json")["img2label"]:
-        assert label_path(Path(image)) == Path(expected)
+quick = settings(max_examples=100, deadline=None, database=None)
+fractions = st.floats(0, 1, width=32)
+boxes = st.tuples(st.integers(0, 10_000), fractions, fractions, fractions, fractions)
+polygons = st.tuples(st.integers(0, 10_000), st.lists(st.tuples(fractions, fractions), min_size=4, max_size=9))
+# text near enough to label files to get past the first test
+words = st.one_of(
+    st.sampled_from(
+        ["0", "1.5", ".5", "1e400", "1e39", "inf", "nan", "-0", "1_0", "٣", "\ufeff", "0x1", "", "#", "-.1"]
+    ),
+    st.floats().map(str),
+    st.integers(-1, 20_000_000).map(str),
+)
+blanks = st.sampled_from([" ", "\t", "  ", "\x0b", "\x0c", "\x1c", "\xa0", "\u2003"])
+line_ends = st.sampled_from(["\n", "\r\n", "\r", "\n\n", "\x0c", "\x85", "\u2028", " \n"])
+rows = st.lists(words, min_size=1, max_size=11).flatmap(lambda row: blanks.map(lambda blank: blank.join(row)))
+near_texts = st.lists(st.tuples(rows, line_ends).map("".join), max_size=5).map("".join)
+texts = st.one_of(near_texts, st.text(max_size=60))
 
 
 @pytest.mark.parametrize(
     ("text", "line", "reason"),
     [
         ("0 .5 .5 .2 .3\n\nperson .5 .5 .2 .3\n", 3, "'person' is not a number"),
+        ("0 .5 .5 .2 .3\n0 .5 .5 .2 a\x1b[2J", 2, "'a\\x1b[2J' is not a number"),
+        ("inf .5 .5 .2 .3", 1, "class inf is too large"),
+        ("1e39 .5 .5 .2 .3", 1, "class inf is too large"),
+        (f"{CLASS_LIMIT + 1} .5 .5 .2 .3", 1, "is too large"),
         ("\n\n0 .5 .5 .2\n", 3, "4 values, expected 5"),
         ("0 .5 .5 .2 .3 .9\n", 1, "6 values, expected 5"),
         ("0 .5 .5 .2 .3\n0 -.1 .5 .2 .3", 2, "-0.1 is negative"),
@@ -94,137 +51,85 @@ def test_malformed_rows_are_named_by_line(text, line, reason):
     assert problem.startswith(f"{line}: ") and reason in problem
 
 
-def test_warning_names_label_file_and_line(tmp_path):
-    image = write_image(tmp_path / "images" / "a.png")
-    file = write_labels(image, "0 .5 .5 .2 .3\n0 .5 .5 .2\n")
-    (warning,) = scan_image(image).warnings
-    assert warning.startswith(f"{file}:2: 4 values") and "\n" not in warning
+@pytest.mark.parametrize(
+    ("content", "status", "classes", "note"),
+    [
+        (None, MISSING, [], None),
+        (b"", FOUND | EMPTY, [], None),
+        (b"\n \n", FOUND | EMPTY, [], None),
+        (b"\xef\xbb\xbf3 .5 .5 .2 .3\r\n1 .5 .5 .2 .3\r\n", FOUND, [3, 1], None),
+        (b"3 .5 .5 .2 .3\r1 .5 .5 .2 .3\r", FOUND, [3, 1], None),
+        (b"\xff\xfe3", FOUND | CORRUPT, [], "a.txt: image ignored: not UTF-8 text"),
+        (PermissionError(13, "Permission denied"), FOUND | CORRUPT, [], "a.txt: image ignored: cannot be read (Perm"),
+        (b"0 .5 .5 .2", FOUND | CORRUPT, [], "a.txt:1: 4 values"),
+        (b"1 .5 .5 .2 .3\n1 .5 .5 .20 .3\n0 .5 .5 .2 .3", FOUND, [0, 1], "a.txt: 1 duplicate rows ignored"),
+        (b"1 .5 .5 .2 .3\n1.7 .5 .5 .2 .3", FOUND, [1, 1.7], "a.txt:2: class 1.7 is not a whole number"),
+        (f"{POLYGON}\n1 .5 .5 .2 .3\n2 .2 .2 .1 .1".encode(), FOUND, [0, 1, 2], "a.txt:2: a row (and 1 more) of few"),
+    ],
+)
+def test_what_a_file_holds(content, status, classes, note):
+    found = read_label_file("a.txt", content)
+    assert found.status == status
+    np.testing.assert_array_equal(found.labels[:, 0], np.array(classes, np.float32))
+    assert [line[: len(note)] for line in found.notes] == [note] if note else found.notes == []
 
 
-def test_bytes_that_are_no_text_make_the_image_corrupt(tmp_path):
-    image = write_image(tmp_path / "images" / "a.png")
-    write_labels(image, "").write_bytes(b"\xff\xfe\x00\x01")
-    scan = scan_image(image)
-    assert (scan.samples, scan.corrupt) == ([], 1) and "a.txt" in scan.warnings[0]
+@quick
+@given(texts)
+def test_any_text_is_read_or_refused(text):
+    labels, segments, problem = parse_labels(text)
+    assert labels.dtype == np.float32 and labels.shape[1:] == (5,)
+    assert (labels >= 0).all() and (labels[:, 1:] <= 1).all() and (labels[:, 0] < CLASS_LIMIT).all()
+    assert len(segments) in (0, len(labels)) and all(np.isfinite(points).all() for points in segments)
+    assert problem is None or (len(labels) == 0 and problem.isprintable())
 
 
-def test_missing_image_is_corrupt(tmp_path):
-    scan = scan_image(tmp_path / "images" / "nowhere.jpg")
-    assert scan.corrupt == 1 and "nowhere.jpg" in scan.warnings[0]
+@quick
+@given(st.one_of(st.binary(max_size=60), texts.map(str.encode)))
+def test_any_bytes_are_read_or_refused(content):
+    found = read_label_file("a.txt", content)
+    assert found.status in (FOUND, FOUND | EMPTY, FOUND | CORRUPT)
+    assert bool(len(found.labels)) == (found.status == FOUND)
+    assert all(note.startswith("a.txt") and note.isprintable() for note in found.notes)
 
 
-def test_half_a_jpeg_is_dropped_with_a_warning(tmp_path):
-    image = write_image(tmp_path / "images" / "a.jpg")
-    image.write_bytes(image.read_bytes()[: image.stat().st_size // 2])
-    scan = scan_image(image)
-    assert scan.corrupt == 1 and "truncated" in scan.warnings[0]
+@quick
+@given(st.lists(st.one_of(texts.map(str.encode), st.lists(boxes, max_size=4).map(lambda rows: write(rows).encode()))))
+def test_fast_reader_agrees_or_keeps_silent(contents):
+    for content, labels in zip(contents, parse_plain(contents), strict=True):
+        if labels is not None:
+            found = read_label_file("a.txt", content)
+            np.testing.assert_array_equal(found.labels, labels)
+            assert found.status == (FOUND if len(labels) else FOUND | EMPTY) and not found.notes
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
-def test_size_after_exif_rotation_is_what_is_read(tmp_path, orientation, suffix):
-    exif = Image.Exif()
-    exif[labels.EXIF_ORIENTATION] = orientation
-    image = write_image(tmp_path / "images" / f"a.{suffix}", (64, 48), exif=exif)
-    assert scan_image(image).samples[0].size_hw == read_image(image).shape[:2]
+def write(rows):
+    return "".join(f"{number} {' '.join(map(repr, box))}\n" for number, *box in rows)
 
 
-def test_folders_are_searched_deep_and_sorted(tmp_path):
-    folder = tmp_path / "im[1]"
-    for name in ("b/z.PNG", "a.jpg", "b/.hidden.jpg", "c.txt", "b/c/y.webp"):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
-    names = [str(path.relative_to(folder)) for path in list_images([folder])]
-    assert names == ["a.jpg", str(Path("b/c/y.webp")), str(Path("b/z.PNG"))]
+@quick
+@given(st.lists(boxes, max_size=8, unique=True))
+def test_written_boxes_are_read_back(rows):
+    expected = np.array(rows, np.float32).reshape(-1, 5)
+    labels, segments, problem = parse_labels(write(rows))
+    np.testing.assert_array_equal(labels, expected)
+    assert (segments, problem) == ([], None)
+    (plain,) = parse_plain([write(rows).encode()])
+    assert plain is None or np.array_equal(plain, expected)
 
 
-def test_lists_of_images(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in ("sets/images/a.jpg", "here.jpg"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    absolute = tmp_path / "far" / "b.png"
-    file = tmp_path / "sets" / "train.txt"
-    file.write_text(f"./images/a.jpg\nimages/c.jpg\n\nhere.jpg\n{absolute}\nnotes.md\n")
-    expected = [absolute, tmp_path / "here.jpg", tmp_path / "sets/images/a.jpg", tmp_path / "sets/images/c.jpg"]
-    assert list_images([file]) == expected
+@quick
+@given(st.lists(polygons, min_size=1, max_size=5))
+def test_written_polygons_are_read_back(rows):
+    text = "".join(f"{number} {' '.join(f'{x!r} {y!r}' for x, y in points)}\n" for number, points in rows)
+    labels, segments, problem = parse_labels(text)
+    assert problem is None and labels[:, 0].tolist() == [number for number, _ in rows]
+    for label, segment, (_, points) in zip(labels, segments, rows, strict=True):
+        np.testing.assert_array_equal(segment, np.array(points, np.float32))
+        low, high = segment.min(0), segment.max(0)
+        np.testing.assert_allclose(label[1:], [*(low + high) / 2, *(high - low)], atol=1e-6)
 
 
-def test_missing_entry_is_named(tmp_path):
-    with pytest.raises(UserError, match="nowhere"):
-        list_images([tmp_path / "nowhere"])
-
-
-# --- cache
-
-
-@pytest.fixture
-def split(tmp_path, monkeypatch):
-    """Three images: polygons, boxes with a duplicate, and a corrupt one; and the folder caches go to."""
-    monkeypatch.setenv("YOLOV5_CACHE_DIR", str(tmp_path / "caches"))
-    folder = tmp_path / "images"
-    write_labels(write_image(folder / "a.png"), "0 .1 .1 .4 .1 .4 .5 .1 .5\n1 .1 .1 .4 .1 .4 .5 .1 .5 .2 .3")
-    write_labels(write_image(folder / "b.png"), "1 .5 .5 .2 .3\n1 .5 .5 .2 .3\n")
-    write_labels(write_image(folder / "c.png"), "bad\n")
-    return folder
-
-
-def scan_of(folder):
-    return cached_scan(list_images([folder]), [folder], "test")
-
-
-def assert_same_scan(first, second):
-    assert (first.summary(), first.warnings) == (second.summary(), second.warnings)
-    for ours, theirs in zip(first.samples, second.samples, strict=True):
-        assert (ours.image, ours.size_hw) == (theirs.image, theirs.size_hw)
-        np.testing.assert_array_equal(ours.labels, theirs.labels)
-        assert len(ours.segments) == len(theirs.segments)
-        for segment, other in zip(ours.segments, theirs.segments, strict=True):
-            np.testing.assert_array_equal(segment, other)
-
-
-def test_cache_recalls_everything(split, tmp_path):
-    fresh, recalled = scan_of(split)
-    assert not recalled and len(fresh.samples) == 2 and len(fresh.warnings) == 2
-    again, recalled = scan_of(split)
-    assert recalled
-    assert_same_scan(fresh, again)
-    assert [file.suffix for file in (tmp_path / "caches").iterdir()] == [".cache"]
-
-
-@pytest.mark.parametrize("change", ["label edited", "image added", "label removed"])
-def test_cache_is_renewed_when_data_change(split, change):
-    scan_of(split)
-    if change == "label edited":
-        write_labels(split / "b.png", "0 .5 .5 .2 .3\n0 .2 .2 .1 .1\n")
-    elif change == "image added":
-        write_image(split / "d.png")
-    else:
-        label_path(split / "b.png").unlink()
-    scan, recalled = scan_of(split)
-    assert not recalled
-    assert_same_scan(scan, labels.scan_images(list_images([split]), "test"))
-
-
-@pytest.mark.parametrize("content", [b"", b"\x80\x04N.", b"PK\x03\x04 broken", "half"])
-def test_bad_cache_is_rebuilt(split, tmp_path, content):
-    fresh, _ = scan_of(split)
-    (file,) = (tmp_path / "caches").iterdir()
-    whole = file.read_bytes()
-    file.write_bytes(whole[: len(whole) // 2] if content == "half" else content)
-    scan, recalled = scan_of(split)
-    assert not recalled
-    assert_same_scan(fresh, scan)
-    assert scan_of(split)[1]
-
-
-def test_unwritable_cache_does_no_harm(split, tmp_path, monkeypatch):
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("YOLOV5_CACHE_DIR", str(tmp_path / "file"))
-    assert len(scan_of(split)[0].samples) == 2
-
-
-def test_cache_lies_beside_labels_by_default(split, tmp_path, monkeypatch):
-    monkeypatch.delenv("YOLOV5_CACHE_DIR")
-    scan_of(split)
-    assert len(list(tmp_path.glob("labels*.cache"))) == 1
+def test_plain_files_take_the_fast_way():
+    contents = [b"0 0.5 0.5 0.2 0.3\r\n12 1e-1 .5 .2 1\r\n", b"", b"3\t.5 .5  .2 .3"]
+    assert [labels is not None and len(labels) for labels in parse_plain(contents)] == [2, 0, 1]

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import torch
 
-from utils.data.labels import Sample
+from utils.data.samples import Sample, Samples
 from utils.log import LOGGER, progress
 
 if TYPE_CHECKING:
@@ -67,12 +67,11 @@ def box_sizes(samples: Sequence[Sample], image_size: int, generator: np.random.G
         image_size: px.
         generator: if given, every image is taken 0.9 to 1.1 times as large, as v6.1 does before it measures.
     """
-    scales = np.ones(len(samples)) if generator is None else generator.uniform(0.9, 1.1, len(samples))
-    sizes = [np.zeros((0, 2))]
-    for sample, scale in zip(samples, scales, strict=True):
-        image_wh = np.array(sample.size_hw[::-1], np.float64)
-        sizes.append(sample.labels[:, 3:5] * (scale * image_size * image_wh / image_wh.max()))
-    return np.concatenate(sizes)
+    stored = Samples.of(samples)
+    scales = np.ones(len(stored)) if generator is None else generator.uniform(0.9, 1.1, len(stored))
+    images_wh = stored.sizes_hw[:, ::-1].astype(np.float64)
+    resized_wh = scales[:, None] * image_size * images_wh / images_wh.max(1, keepdims=True)
+    return stored.labels[:, 3:5] * np.repeat(resized_wh, stored.label_counts, 0)
 
 
 def find_anchors(

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from utils.data.labels import Sample
+from utils.data.samples import Sample, Samples
 from utils.train.hyperparameters import Hyperparameters
 from utils.train.sanity import count_classes
 
@@ -30,8 +30,7 @@ def describe_run(hyp: Hyperparameters, samples: Mapping[str, Sequence[Sample]], 
 def _data_line(samples: Mapping[str, Sequence[Sample]], names: Mapping[int, str]) -> str:
     splits = []
     for split, found in samples.items():
-        boxes = sum(len(sample.labels) for sample in found)
-        splits.append(f"{split} {boxes} boxes in {len(found)} images")
+        splits.append(f"{split} {len(Samples.of(found).labels)} boxes in {len(found)} images")
     return f"data: {len(names)} class{'es' if len(names) != 1 else ''}; {'; '.join(splits)}"
 
 

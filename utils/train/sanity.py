@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from utils.data.labels import Sample
+from utils.data.samples import Sample, Samples
 from utils.train.assign import assign_targets
 
 SMALLEST_SIDE = 2.0  # px; nothing smaller is learned
@@ -77,7 +77,7 @@ def check_batch(
 
     Args:
         targets: (n, 6) image index, class, x, y, w, h; xywh in 0..1.
-        images_shape: (B, 3, H, W).
+        images_shape: (B, C, H, W).
         anchors: (levels, anchors, 2) in grid units.
         strides: px a cell of each level.
         ratio_limit: hyperparameter anchor_t.
@@ -102,8 +102,7 @@ def check_batch(
 
 def count_classes(samples: Sequence[Sample], classes: int) -> np.ndarray:
     """Return the (classes,) number of boxes of each class."""
-    labels = np.concatenate([np.zeros(0), *(sample.labels[:, 0] for sample in samples)])
-    return np.bincount(labels.astype(int), minlength=classes)
+    return np.bincount(Samples.of(samples).labels[:, 0].astype(int), minlength=classes)
 
 
 @dataclass(frozen=True)
