@@ -34,6 +34,7 @@ def main(options: DetectOptions) -> Path | None:
     device = select_device(options.device)
     LOGGER.info(f"YOLOv5-NAM {describe_device(device)}")
     backend = load_backend(options.weights or [newest_weights()], device, use_half(options.half, device))
+    source.channels = backend.meta.channels
     detector = Detector(backend, backend.meta.stride, detection_settings(options, backend), device)
     folder, sinks, input_hw = None, None, (0, 0)
     with row_watch(options, backend) as watch:
@@ -48,7 +49,7 @@ def main(options: DetectOptions) -> Path | None:
                 f"image {frame.index + 1}/{frame.count} {frame.path}: {input_hw[0]}x{input_hw[1]} "
                 f"{describe(detections, backend.meta.names)}Done. ({detector.clocks[1].seconds - before:.3f}s)"
             )
-    LOGGER.info(speed_line(detector.milliseconds(), (1, 3, *input_hw)))
+    LOGGER.info(speed_line(detector.milliseconds(), (1, source.channels, *input_hw)))
     if folder:
         LOGGER.info(f"Results saved to {folder}")
     return folder

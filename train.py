@@ -89,7 +89,7 @@ def prepare(
     from utils.data.config import load_dataset_config
     from utils.data.dataset import load_samples
     from utils.train.hyperparameters import Hyperparameters, read_hyperparameters
-    from utils.train.resume import require_same_classes
+    from utils.train.resume import require_same_channels, require_same_classes
     from utils.train.setup import Setup
 
     if resumed:
@@ -109,6 +109,7 @@ def prepare(
         config = config.as_single_class() if options.single_cls else config
         if resumed:
             require_same_classes(resumed.checkpoint.names, config.names, config.file)
+            require_same_channels(resumed.checkpoint.channels, config.channels, config.file)
         samples = {split: load_samples(config, split) for split in ("train", "val")}
     return Setup(options, hyp, config, samples, device, processes)
 
@@ -122,7 +123,7 @@ def build_model(setup: "Setup") -> "Model":
     if options.weights is None:
         options.weights = str(pretrained_weights() or "")
     request = StartRequest(options.cfg, options.weights, options.insert, not options.no_preserve, setup.hyp.anchors)
-    return start_model(request, setup.config.names)
+    return start_model(request, setup.config.names, setup.config.channels)
 
 
 def train_once(setup: "Setup", resumed: "Resumable | None") -> tuple["Run", Path, Path]:

@@ -57,23 +57,29 @@ def main(options: ValOptions) -> "Evaluation":
     device = select_device(options.device)
     LOGGER.info(f"YOLOv5-NAM {describe_device(device)}")
     backend = load_backend(options.weights or [newest_weights()], device, use_half(options.half, device))
-    config = load_dataset_config(options.data)
+    config = load_dataset_config(options.data, (options.task,))
     config = config.as_single_class() if options.single_cls else config
     if not options.single_cls and len(backend.meta.names) != config.nc:
         raise UserError(
             f"the model knows {len(backend.meta.names)} classes, but {config.file} has {config.nc}; "
             "measure on the data set it was trained for, or with --single-cls"
         )
+    if backend.meta.channels != config.channels:
+        raise UserError(
+            f"the model takes images of {backend.meta.channels} channels, but {config.file} says ch: {config.channels}"
+            "; measure on the data set it was trained for, or correct 'ch'"
+        )
     samples = load_samples(config, options.task)
     size, stride = validation_size(options.imgsz, backend.meta)
-    loader = make_validation_loader(samples, size, options.batch_size, stride, options.workers)
+    channels = config.channels
+    loader = make_validation_loader(samples, size, options.batch_size, stride, options.workers, channels=channels)
     if options.conf_thres > 0.001:
         LOGGER.warning(f"WARNING: --conf-thres {options.conf_thres} above 0.001 makes mAP lower than it is")
     folder = make_run_folder(options.project, options.name, options.exist_ok)
     sinks = [LabelFileSink(folder / "labels", options.save_conf)] if options.save_txt else []
     settings = EvaluationSettings(options.conf_thres, options.iou_thres, options.max_det, options.single_cls, device)
     result = measure(backend, loader, config.names, settings, folder, sinks, options.verbose)
-    LOGGER.info(speed_line(result.speed_ms, (options.batch_size, 3, size, size)))
+    LOGGER.info(speed_line(result.speed_ms, (options.batch_size, channels, size, size)))
     return result
 
 

@@ -31,7 +31,7 @@ def measure_strides(model: "Model") -> list[float]:
     position: list[tuple[Row, str]] = []
     try:
         with torch.no_grad(), _shapes_checked(model, position):
-            raw = model(torch.zeros(1, model.yaml["ch"], SIZE, SIZE, device=device))
+            raw = model(torch.zeros(1, model.channels, SIZE, SIZE, device=device))
     except UserError:
         raise
     except Exception as error:  # as many kinds as there are ways not to fit

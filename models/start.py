@@ -36,17 +36,23 @@ class StartRequest:
     anchors: float | None = None
 
 
-def start_model(request: StartRequest, names: dict[int, str]) -> Model:
-    """Build the network for the classes ``names`` and start it from the weights, saying what was taken.
+def start_model(request: StartRequest, names: dict[int, str], channels: int = 3) -> Model:
+    """Build the network for a data set and start it from the weights, saying what was taken.
+
+    Args:
+        request: what the user asks for.
+        names: class names by index.
+        channels: of the images.
 
     Raises:
-        UserError: there is neither a YAML nor weights, or one of them, or a rule, is wrong.
+        UserError: there is neither a YAML nor weights, or one of them, or a rule, is wrong; the YAML of ``cfg`` wants
+            images of other channels.
     """
     path = pretrained_weights() if request.weights is None else request.weights
     weights = read_checkpoint(Path(path)) if path else None
     if weights and not request.cfg:
         require_plugins(weights.plugins, Path(str(path)), same_version=False)
-        config, source = weights.yaml, f"the YAML in {path}"
+        config, source = weights.yaml | {"ch": channels}, f"the YAML in {path}"
     elif request.cfg:
         file = find_file(request.cfg, "model YAML")
         config, source = read_yaml(file), file.name
@@ -57,7 +63,12 @@ def start_model(request: StartRequest, names: dict[int, str]) -> Model:
     if request.insert:
         config = insert_layers(config, request.insert, source)
         source = f"{source} with {' '.join(request.insert)}"
-    model = Model(config, nc=len(names), anchors=request.anchors, source=source)
+    model = Model(config, channels, len(names), request.anchors, source)
+    if model.channels != channels:
+        raise UserError(
+            f"{source} says ch: {model.channels}, but the data set has images of {channels} channels (its 'ch'); "
+            "make them agree"
+        )
     model.names = names
     describe_model(model)
     if weights:

@@ -40,7 +40,7 @@ def summary_line(model: Model) -> str:
     gradients = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     training = model.training
     try:
-        gflops = f", {count_gflops(model.eval(), model.largest_stride, model.yaml['ch']):.1f} GFLOPs at 640 px"
+        gflops = f", {count_gflops(model.eval(), model.largest_stride, model.channels):.1f} GFLOPs at 640 px"
     except (RuntimeError, NotImplementedError):  # a plug-in that looks at values cannot run on tensors without any
         gflops = ""
     model.train(training)

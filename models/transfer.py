@@ -3,13 +3,14 @@
 Rows of the two model YAMLs are matched in order: as many of equal type as possible, and among these choices the one
 with most equal arguments and tensor shapes. Tensors are copied between matched rows only, so that a shape that two
 layers happen to share never carries weights from one to the other. In Detect, the rows of box and objectness are taken
-over and those of the classes by class name.
+over and those of the classes by class name. The first layer is fitted to images of other channels.
 """
 
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from models.align import TensorRow, align, shape_of, tensor_rows
@@ -29,7 +30,7 @@ class RowTransfer:
         index: of the row. type: of its layer.
         origin: index of its counterpart in the old network, None for a new row.
         taken: tensors copied, total: tensors it has.
-        note: what was not taken, and why.
+        note: what was not taken or not as it was, and why.
     """
 
     index: int
@@ -74,18 +75,65 @@ def transfer_weights(model: Model, source: Checkpoint, with_anchors: bool = Fals
     old, new = tensor_rows(source.yaml, source.state), tensor_rows(model.yaml, model.state_dict())
     if not with_anchors:
         new[-1].tensors.pop("anchors")
-    origins = align(old, new)
+    origins, reader = align(old, new), _image_reader(model)
     rows = []
     with torch.no_grad():
         for index, (row, origin) in enumerate(zip(new, origins, strict=True)):
             report = RowTransfer(index, row.type, origin, total=len(row.tensors), note="new" if origin is None else "")
             if origin is not None and isinstance(model.model[index], Detect):
                 _take_head(report, row, old[origin], _matching_levels(origins, source.yaml, model), source, model)
+            elif origin is not None and index == reader:
+                _take_first_layer(report, row.tensors, old[origin].tensors, source.channels, model.channels)
             elif origin is not None:
                 _take_layer(report, row.tensors, old[origin].tensors)
             rows.append(report)
     unused = [f"{index} {row.type}" for index, row in enumerate(old) if index not in origins]
     return Transfer(rows, unused)
+
+
+def _image_reader(model: Model) -> int:
+    """Return the index of the row that reads the image, perhaps through gates."""
+    return next(row.index for row in model.rows if not row.is_gate)
+
+
+def fit_channels(weight: Tensor, before: int, now: int) -> Tensor:
+    """Return the weight of a convolution that reads images for images of ``now`` instead of ``before`` channels.
+
+    The first channels keep their filters. What was seen in channels that are gone is shared out among those that stay,
+    and what a single one saw among all, so that an image whose channels are all alike, such as a grey one, gives what
+    it gave before. Filters of other additional channels are zero: the network begins with what it made of the first.
+
+    Args:
+        weight: (out, n * before, height, width); n is 1, or 4 after the patches of a Focus.
+        before: channels of the images that it was trained on.
+        now: channels of those to come.
+
+    Returns:
+        (out, n * now, height, width).
+    """
+    filters = weight.float().unflatten(1, (-1, before))  # (out, n, before, height, width)
+    if before == 1:
+        return (filters / now).repeat(1, 1, now, 1, 1).flatten(1, 2)
+    gone = filters[:, :, now:].sum(2, keepdim=True)
+    more = max(now - before, 0)
+    return F.pad(filters[:, :, :now] + gone / now, (0, 0, 0, 0, 0, more)).flatten(1, 2)
+
+
+def _take_first_layer(
+    report: RowTransfer, new: dict[str, Tensor], old: dict[str, Tensor], before: int, now: int
+) -> None:
+    """Copy the tensors of the layer that reads images, its convolutions fitted to their channels."""
+    fitted = {}
+    for key, tensor in new.items():
+        given = old.get(key)
+        if given is not None and given.ndim == 4 and given.shape != tensor.shape and given.shape[1] % before == 0:
+            candidate = fit_channels(given, before, now)
+            if candidate.shape == tensor.shape:
+                fitted[key] = candidate
+    _take_layer(report, new, old | fitted)
+    if fitted:
+        note = f"{', '.join(fitted)} fitted from {before} to {now} image channels"
+        report.note = "; ".join(filter(None, (note, report.note)))
 
 
 def _take_layer(report: RowTransfer, new: dict[str, Tensor], old: dict[str, Tensor]) -> None:
@@ -200,7 +248,7 @@ def log_transfer(transfer: Transfer, source: str) -> None:
         source: the weights file, as the user knows it.
     """
     LOGGER.info(f"Transferred {transfer.taken} of {transfer.total} tensors from {source}")
-    lines = [("layer", "taken from", "tensors", "not taken")]
+    lines = [("layer", "taken from", "tensors", "remarks")]
     for rows in _gathered(transfer.rows):
         first, last = rows[0], rows[-1]
         if first is last:

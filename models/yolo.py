@@ -173,6 +173,11 @@ class Model(nn.Module):
         """Image sides must be multiples of this, px; at least 32 (v6.1)."""
         return max(int(max(self.detect.strides)), 32)
 
+    @property
+    def channels(self) -> int:
+        """Of the images it takes."""
+        return int(self.yaml["ch"])
+
     def forward(self, x: Tensor) -> Any:
         """Run (B, C, H, W) images in [0, 1], H and W multiples of the largest stride. Returns what Detect returns."""
         outputs: list[Any] = []  # None where no later layer reads

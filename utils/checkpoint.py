@@ -42,6 +42,11 @@ class Checkpoint:
     date: str = ""
 
     @property
+    def channels(self) -> int:
+        """Of the images the model takes."""
+        return int(self.yaml.get("ch", 3))
+
+    @property
     def anchors(self) -> Tensor | None:
         """(levels, anchors, 2) in grid units, or None when the state has no such entry."""
         found = [tensor for key, tensor in self.state.items() if key.endswith(".anchors")]

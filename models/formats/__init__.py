@@ -58,8 +58,12 @@ class Ensemble:
         names = members[0].meta.names
         if any(len(member.meta.names) != len(names) for member in members):
             raise UserError("the --weights of an ensemble must have the same number of classes")
+        channels = [member.meta.channels for member in members]
+        if len(set(channels)) > 1:
+            raise UserError(f"the --weights of an ensemble must take the same images, got channels {channels}")
         fixed = [member.meta.input_hw for member in members if member.meta.input_hw]
-        self.meta = Metadata(max(member.meta.stride for member in members), names, fixed[0] if fixed else None)
+        stride = max(member.meta.stride for member in members)
+        self.meta = Metadata(stride, names, fixed[0] if fixed else None, channels[0])
 
     def __call__(self, images: Tensor) -> Tensor:
         """Predict; see Backend. N is the sum over the members."""

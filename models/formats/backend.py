@@ -14,11 +14,13 @@ class Metadata:
         stride: height and width of its input must be multiples of this, px.
         names: class names by index.
         input_hw: the only height and width it takes, or None when any will do.
+        channels: of the images it takes, see ``read_image``.
     """
 
     stride: int
     names: dict[int, str]
     input_hw: tuple[int, int] | None = None
+    channels: int = 3
 
 
 class Backend(Protocol):
@@ -30,7 +32,7 @@ class Backend(Protocol):
         """Predict.
 
         Args:
-            images: (B, 3, H, W) float RGB in [0, 1].
+            images: (B, C, H, W) float in [0, 1]; three channels are RGB.
 
         Returns:
             (B, N, 5 + classes): centre x, y, width, height in px of the input; objectness and class scores in [0, 1].

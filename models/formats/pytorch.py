@@ -38,7 +38,7 @@ class PyTorchBackend:
         self.dtype = torch.float16 if half else torch.float32
         self.model = model.fuse().eval().requires_grad_(False)
         self.model.to(device, self.dtype).to(memory_format=torch.channels_last)
-        self.meta = Metadata(model.largest_stride, model.names)
+        self.meta = Metadata(model.largest_stride, model.names, channels=model.channels)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:

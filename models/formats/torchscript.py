@@ -43,7 +43,7 @@ def export(model: Model, path: Path, input_hw: tuple[int, int], batch_size: int)
         input_hw: height and width, multiples of the stride.
         batch_size: images a call.
     """
-    images = torch.zeros(batch_size, model.yaml["ch"], *input_hw)
+    images = torch.zeros(batch_size, model.channels, *input_hw)
     facts = {"shape": list(images.shape), "stride": model.largest_stride, "names": model.names}
     with atomic_write(path) as temporary, _no_deprecation_notice():
         traced = torch.jit.trace(_DecodedOnly(model), images)
@@ -77,7 +77,8 @@ def load(path: Path, device: torch.device, half: bool = False) -> TorchScriptBac
             module = torch.jit.load(str(path), map_location=device, _extra_files=extra)
         facts = json.loads(extra[METADATA_FILE])
         names = {int(index): name for index, name in dict(facts["names"]).items()}
-        meta = Metadata(int(facts["stride"]), names, tuple(facts["shape"][2:]))
+        _, channels, *input_hw = facts["shape"]
+        meta = Metadata(int(facts["stride"]), names, tuple(input_hw), channels)
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"'{path}' is not a TorchScript file written by export.py") from error
     return TorchScriptBackend(module.eval(), meta, device)

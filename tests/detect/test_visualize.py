@@ -165,11 +165,11 @@ def test_the_padding_is_cut_away_and_places_stay(image_hw, input_hw):
         np.testing.assert_allclose(heat, expected, atol=1.0)
 
 
-@pytest.mark.parametrize("image_hw", [(120, 200), (200, 120)])
-def test_the_heat_map_covers_the_picture(tmp_path, image_hw):
+@pytest.mark.parametrize(("image_hw", "channels"), [((120, 200), 3), ((200, 120), 3), ((120, 200), 1), ((120, 200), 6)])
+def test_the_heat_map_covers_the_picture(tmp_path, image_hw, channels):
     pixels = np.random.default_rng(0).random((8, 8)).astype(np.float32)
     gate = Gate(np.linspace(0, 1, 16), pixels)
-    figure = draw_gate(gate, "stage24_NAMAttention", np.full((*image_hw, 3), 128, np.uint8), (64, 64))
+    figure = draw_gate(gate, "stage24_NAMAttention", np.full((*image_hw, channels), 128, np.uint8), (64, 64))
     assert figure.get_suptitle() == "stage24 NAMAttention"
     assert f"mean {pixels.mean():.3f}" in figure.axes[1].get_title() and "mean 0.500" in figure.axes[0].get_title()
     save_figure(figure, tmp_path / "gate.png", 150)

@@ -37,6 +37,17 @@ def test_nothing_to_draw_leaves_the_image():
     assert np.array_equal(draw_detections(image, np.zeros((0, 4)), [], []), image)
 
 
+@pytest.mark.parametrize(("pixel", "shown"), [([70], [70] * 3), ([70, 80, 90, 100], [90, 80, 70])])
+def test_images_of_other_channels_are_drawn_as_bgr(pixel, shown):
+    image = np.full((60, 80, len(pixel)), pixel, np.uint8)
+    drawn = draw_detections(image, np.array([[20, 20, 40, 40]]), [""], [(10, 200, 30)], line_width=1)
+    assert drawn.shape == (60, 80, 3) and (image == pixel).all()
+    assert drawn[5, 5].tolist() == shown and drawn[30, 20].tolist() == [10, 200, 30]
+    images = torch.from_numpy(image).permute(2, 0, 1)[None]
+    grid = plot_targets(images, torch.tensor([[0, 3, 0.5, 0.5, 0.5, 0.5]]))
+    assert grid[5, 5].tolist() == shown and grid[30, 20].tolist() == list(class_colour(3))
+
+
 @pytest.mark.parametrize(
     ("count", "input_hw", "shape"),
     [(1, (64, 96), (64, 96)), (2, (64, 96), (128, 192)), (5, (64, 96), (192, 288)), (40, (640, 320), (1920, 960))],

@@ -7,6 +7,7 @@ import torch
 import export
 from models.formats import FORMATS, Ensemble, format_of, load_backend
 from models.formats.pytorch import build_model
+from tests.conftest import write_random_weights
 from tests.models.recipes import random_images
 from utils.checkpoint import read_checkpoint
 from utils.errors import UserError
@@ -43,6 +44,15 @@ def test_exported_equals_the_original(weights, row):
     assert exported.meta.stride == original.meta.stride
     assert exported.meta.input_hw == (64, 96)
     assert format_of(path) is row
+
+
+def test_a_file_says_which_channels_it_takes(tiny_config, tmp_path):
+    weights = write_random_weights(tmp_path / "four.pt", tiny_config | {"ch": 4})
+    (path,) = export.run(weights=[str(weights)], imgsz=[64])
+    images = torch.rand(1, 4, 64, 64, generator=torch.Generator().manual_seed(0))
+    original, exported = load_backend([weights], CPU), load_backend([path], CPU)
+    assert original.meta.channels == exported.meta.channels == 4
+    torch.testing.assert_close(exported(images), original(images), rtol=1e-4, atol=1e-3)
 
 
 def test_an_ensemble_puts_predictions_side_by_side(weights):

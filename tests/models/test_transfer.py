@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from models.insertion import insert_layers
-from models.transfer import log_transfer, transfer_weights
+from models.transfer import fit_channels, log_transfer, transfer_weights
 from models.yolo import Model
 from utils.checkpoint import Checkpoint
 from utils.log import set_up_logging
@@ -190,11 +190,41 @@ def test_a_norm_stays_with_its_convolution(tiny):
     assert (model.model[14].bn.running_mean == 0).all()
 
 
-def test_input_channels_that_differ_cost_one_layer(tiny):
-    model = Model(tiny.yaml | {"ch": 4})
-    transfer = transfer_weights(model, tiny)
-    assert transfer.taken == transfer.total - 6
-    assert transfer.rows[0].note == "conv.weight is 8x4x6x6 here, 8x3x6x6 there (and 5 more)"
+@pytest.mark.parametrize(("first", "key"), [("Conv", "conv.weight"), ("Focus", "conv.conv.weight")])
+@pytest.mark.parametrize(("before", "now"), [(3, 1), (1, 3), (3, 2), (3, 4), (3, 6), (4, 3), (6, 1)])
+def test_the_first_layer_is_fitted_to_images_of_other_channels(tiny_config, before, now, first, key):
+    """A grey image looks as it did, whatever the number of its channels, and whatever additional ones hold."""
+    rows = [[-1, 1, first, [64, 3] if first == "Focus" else [64, 6, 2, 2]], *tiny_config["backbone"][1:]]
+    config = tiny_config | {"backbone": rows}
+    source, model = checkpoint_of(config, ch=before), Model(config, now)
+    for tensor in (tensor for name, tensor in source.state.items() if "running_var" in name):
+        tensor.abs_()
+    transfer = transfer_weights(model, source, with_anchors=True)
+    assert transfer.taken == len(source.state) == transfer.total
+    assert transfer.rows[0].note == f"{key} fitted from {before} to {now} image channels"
+    old = Model(config, before)
+    old.load_state_dict(source.state)
+    grey = torch.rand(2, 1, 32, 32)
+    image = grey.repeat(1, now, 1, 1)
+    if now > before > 1:
+        image[:, before:] = torch.rand(2, now - before, 32, 32)
+    with torch.no_grad():
+        expected, got = old.model[0].eval()(grey.repeat(1, before, 1, 1)), model.model[0].eval()(image)
+    assert expected.std() > 0.01
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_fitting_keeps_the_filters_of_the_channels_that_stay():
+    weight = torch.randn(5, 3, 6, 6)
+    assert torch.equal(fit_channels(weight, 3, 4)[:, :3], weight)
+    assert not fit_channels(weight, 3, 4)[:, 3:].any()
+    assert torch.equal(fit_channels(fit_channels(weight, 3, 4), 4, 3), weight)
+    torch.testing.assert_close(fit_channels(weight, 3, 1), weight.sum(1, keepdim=True))
+
+
+def test_a_wider_first_layer_is_named_whatever_the_channels(tiny, tiny_config):
+    transfer = transfer_weights(Model(tiny_config | {"width_multiple": 0.25}, 1), tiny)
+    assert transfer.rows[0].note == "conv.weight is 16x1x6x6 here, 8x3x6x6 there (and 5 more)"
 
 
 @pytest.mark.parametrize("key", ["model.0.conv.weight", "model.20.cv1.bn.bias"])
@@ -216,7 +246,7 @@ def test_the_report_is_a_short_table(tiny, capsys):
     words = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert words == [
         "Transferred 348 of 353 tensors from old.pt",
-        "layer taken from tensors not taken",
+        "layer taken from tensors remarks",
         "0-9 0-9 198/198",
         "10 NAMAttention - 0/5 new",
         "11-24 10-23 144/144",

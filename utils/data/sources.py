@@ -6,24 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from utils.data.labels import IMAGE_SUFFIXES, VIDEO_SUFFIXES, has_suffix
+from utils.data.listing import IMAGE_SUFFIXES, VIDEO_SUFFIXES, has_suffix
+from utils.data.pixels import read_image
 from utils.errors import UserError
 from utils.log import LOGGER
-
-
-def read_image(path: Path) -> np.ndarray | None:
-    """Return the (H, W, 3) uint8 BGR image in ``path``, turned upright by its EXIF entry; None if it cannot be read.
-
-    The path may hold any characters, on Windows too, where OpenCV's own file reader allows few.
-    """
-    try:
-        data = np.fromfile(path, np.uint8)
-        return cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
-    except (OSError, cv2.error):
-        return None
 
 
 @dataclass(frozen=True)
@@ -33,7 +21,7 @@ class Frame:
     Attributes:
         path: file it came from.
         name: stem for what is written about it; different for every frame of a source.
-        image: (H, W, 3) uint8 BGR.
+        image: (H, W, C) uint8 as ``read_image`` gives it; three channels are BGR.
         index: position in the source, from 0.
         count: number of pictures in the source.
     """
@@ -46,27 +34,43 @@ class Frame:
 
 
 class ImageSource:
-    """The frames of image files. Unreadable ones are skipped with a warning; if none can be read, UserError."""
+    """The frames of image files. Unusable ones are skipped with a warning; if none can be used, UserError.
+
+    Attributes:
+        channels: of every frame, see ``read_image``; set to what the model takes.
+    """
 
     def __init__(self, paths: list[Path]) -> None:
         self.paths = paths
+        self.channels = 3
         self.names = _unique_stems(paths)
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __iter__(self) -> Iterator[Frame]:
-        read = 0
+        read, problem = 0, ""
         for index, path in enumerate(self.paths):
-            image = read_image(path)
-            if image is not None:
-                read += 1
-                yield Frame(path, self.names[index], image, index, len(self.paths))
-            elif len(self.paths) > 1:
-                LOGGER.warning(f"WARNING: '{path}' skipped: it cannot be read as an image")
+            try:
+                image = _read_or_refuse(path, self.channels)
+            except UserError as error:
+                problem = str(error)
+                if len(self.paths) > 1:
+                    reason = problem.removeprefix(f"'{path}' ")
+                    LOGGER.warning(f"WARNING: '{path}' skipped: {reason}")
+                continue
+            read += 1
+            yield Frame(path, self.names[index], image, index, len(self.paths))
         if read == 0:
-            what = f"'{self.paths[0]}' cannot" if len(self.paths) == 1 else f"none of the {len(self.paths)} images can"
-            raise UserError(f"--source: {what} be read; expected whole image files ({' '.join(IMAGE_SUFFIXES)})")
+            what = f"none of the {len(self.paths)} images can be used; the last one, " if len(self.paths) > 1 else ""
+            raise UserError(f"--source: {what}{problem}")
+
+
+def _read_or_refuse(path: Path, channels: int) -> np.ndarray:
+    image = read_image(path, channels)
+    if image is None:
+        raise UserError(f"'{path}' cannot be read; expected whole image files ({' '.join(IMAGE_SUFFIXES)})")
+    return image
 
 
 def _unique_stems(paths: list[Path]) -> list[str]:

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from utils.boxes import scale_boxes
-from utils.data.augment import fit_letterbox, letterbox
+from utils.channels import swap_red_and_blue
+from utils.data.letterbox import fit_letterbox, letterbox
 from utils.data.loader import normalise
 from utils.device import Stopwatch
 from utils.eval.nms import non_max_suppression
@@ -51,7 +51,7 @@ class Detector:
     """A model with its pre- and post-processing.
 
     Attributes:
-        predict: (1, 3, H, W) float RGB in [0, 1] to (1, N, 5 + classes), as Backend does.
+        predict: (1, C, H, W) float in [0, 1] to (1, N, 5 + classes), as Backend does.
         stride: H and W are multiples of it.
         settings: thresholds and size.
         device: where the model runs.
@@ -70,12 +70,12 @@ class Detector:
         self.clocks = [Stopwatch(self.device) for _ in range(3)]
 
     def __call__(self, image: np.ndarray) -> tuple[Detections, tuple[int, int]]:
-        """Find the objects of an (H, W, 3) uint8 BGR image; also return the size of the network's input."""
+        """Find the objects of an (H, W, C) uint8 image, BGR if C is 3; also return the size of the network's input."""
         settings = self.settings
         with self.clocks[0]:
             fit = fit_letterbox(image.shape[:2], settings.size_hw, stride=None if settings.exact_shape else self.stride)
-            padded = cv2.cvtColor(letterbox(image, fit), cv2.COLOR_BGR2RGB)
-            images = normalise(torch.from_numpy(padded).to(self.device).permute(2, 0, 1)[None])  # (1, 3, H, W)
+            padded = swap_red_and_blue(letterbox(image, fit))
+            images = normalise(torch.from_numpy(padded).to(self.device).permute(2, 0, 1)[None])  # (1, C, H, W)
         with self.clocks[1]:
             predictions = self.predict(images)  # (1, N, 5 + classes)
         with self.clocks[2]:

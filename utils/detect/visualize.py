@@ -15,7 +15,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from utils.data.augment import fit_letterbox
+from utils.channels import displayable
+from utils.data.letterbox import fit_letterbox
 from utils.data.sources import Frame
 from utils.detect.detector import Detections
 from utils.eval.plots import INK, save_figure
@@ -140,7 +141,7 @@ def feature_grid(maps: np.ndarray) -> np.ndarray:
 
 
 def draw_gate(gate: Gate, stage: str, image: np.ndarray, input_hw: tuple[int, int]) -> Figure:
-    """Draw the weight of each channel, and those of the pixels over the (H, W, 3) BGR image that the network saw."""
+    """Draw the weight of each channel, and those of the pixels over the (H, W, C) image that the network saw."""
     width = min(max(4.2 * image.shape[1] / image.shape[0], 2), 9) + 0.8  # inches for picture and colour bar
     figure = Figure(figsize=(7 + width, 4.8), layout="constrained")
     bars, picture = figure.subplots(1, 2, width_ratios=(7, width))
@@ -161,7 +162,7 @@ def draw_gate(gate: Gate, stage: str, image: np.ndarray, input_hw: tuple[int, in
 def _draw_heat(axes: Axes, heat: np.ndarray, image: np.ndarray) -> None:
     middle, span = (heat.max() + heat.min()) / 2, max(heat.max() - heat.min(), LEAST_SPAN)
     norm = Normalize(middle - span / 2, middle + span / 2)
-    axes.imshow(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cmap="gray", vmin=0, vmax=255)
+    axes.imshow(cv2.cvtColor(displayable(image), cv2.COLOR_BGR2GRAY), cmap="gray", vmin=0, vmax=255)
     axes.imshow(heat, cmap="turbo", norm=norm, alpha=0.55)
     axes.set_axis_off()
     bar = axes.figure.colorbar(ScalarMappable(norm, "turbo"), ax=axes, fraction=0.05, pad=0.02)

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from utils.channels import displayable, swap_red_and_blue
 from utils.eval.metrics import labels_per_image
 
 Colour = tuple[int, int, int]  # blue, green, red in 0..255
@@ -44,16 +45,19 @@ def draw_detections(
     colours: Sequence[Colour],
     line_width: int | None = None,
 ) -> np.ndarray:
-    """Return a copy of ``image`` with boxes and their labels; later boxes lie on top.
+    """Return a picture of ``image`` with boxes and their labels; later boxes lie on top.
 
     Args:
-        image: (H, W, 3) uint8 BGR.
+        image: (H, W, C) uint8; three channels are BGR.
         boxes: (n, 4) left, top, right, bottom in px.
         labels: n texts, in any script that DejaVu Sans covers; an empty text draws the box only.
         colours: n colours.
         line_width: px; follows from the image size when None.
+
+    Returns:
+        (H, W, 3) uint8 BGR, a copy.
     """
-    image = np.ascontiguousarray(image).copy()
+    image = np.array(displayable(image), order="C")
     width = line_width or default_line_width(image)
     for box, label, colour in zip(np.asarray(boxes).round().astype(int).tolist(), labels, colours, strict=True):
         left, top, right, bottom = box
@@ -114,7 +118,7 @@ def plot_batch(
     """Return a picture of up to 16 images of a batch in a square grid, filled column by column.
 
     Args:
-        images: (B, 3, H, W) uint8 RGB.
+        images: (B, C, H, W) uint8; three channels are RGB.
         detections: B tensors (n, 6) left, top, right, bottom in px of ``images``, score, class.
         names: class names; class numbers are shown when None.
         paths: B image files, whose names become titles.
@@ -130,8 +134,9 @@ def plot_batch(
     canvas = np.full((side * height, side * width, 3), 255, np.uint8)
     for index in range(count):
         column, row = divmod(index, side)
-        picture = images[index].cpu().numpy().transpose(1, 2, 0)[..., ::-1]  # (H, W, 3) BGR
-        picture = cv2.resize(np.ascontiguousarray(picture), (width, height), interpolation=cv2.INTER_AREA)
+        picture = images[index].cpu().numpy().transpose(1, 2, 0)  # (H, W, C)
+        picture = np.ascontiguousarray(displayable(swap_red_and_blue(picture)))  # (H, W, 3) BGR
+        picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
         picture = _draw_tile(picture, detections[index].cpu().numpy(), scale, names, show_scores)
         if index < len(paths):
             title = _text_patch(Path(paths[index]).name[:TITLE_LENGTH], (60, 60, 60), 2)
@@ -157,7 +162,7 @@ def plot_targets(
     """Return the grid of `plot_batch` with the ground truth.
 
     Args:
-        images: (B, 3, H, W) uint8 RGB.
+        images: (B, C, H, W) uint8; three channels are RGB.
         targets: (n, 6) image index, class, centre x, y, width, height in 0..1 of the input.
         names: class names; class numbers are shown when None.
         paths: B image files.

@@ -159,7 +159,7 @@ def evaluate(
     """Run ``forward`` over ``batches`` and measure its detections in the pixels of the original images.
 
     Args:
-        forward: takes (B, 3, H, W) RGB in 0..1, channels last, on the device of ``settings``; gives the decoded
+        forward: takes (B, C, H, W) in 0..1, channels last, on the device of ``settings``; gives the decoded
             (B, N, 5 + classes) rows of `non_max_suppression` and the raw outputs that ``criterion`` takes, or None.
         batches: the data set.
         names: class index to name, 0..classes-1. With ``single_class`` one class is left, whatever is given.
@@ -177,7 +177,7 @@ def evaluate(
     tally, clocks = _Tally(len(names)), [Stopwatch(settings.device) for _ in range(3)]
     for batch in progress(batches, "validating", unit="batch"):
         with clocks[0]:
-            images = normalise(batch.images.to(settings.device, non_blocking=True))  # (B, 3, H, W)
+            images = normalise(batch.images.to(settings.device, non_blocking=True))  # (B, C, H, W)
         with clocks[1]:
             decoded, raw = forward(images)  # (B, N, 5 + classes)
         losses = criterion(raw, batch.targets)[1].float().cpu() if criterion is not None and raw is not None else None

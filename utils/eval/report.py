@@ -25,7 +25,7 @@ def measure(
     """Evaluate a model, print v6.1's table and leave curves, confusion matrix and pictures of the first batches.
 
     Args:
-        predict: (B, 3, H, W) images in [0, 1] to (B, N, 5 + classes), as a Backend does.
+        predict: (B, C, H, W) images in [0, 1] to (B, N, 5 + classes), as a Backend does.
         loader: the images.
         names: class names by index.
         settings: thresholds and device.
@@ -45,6 +45,6 @@ def measure(
 
 
 def speed_line(milliseconds: Sequence[float], shape: tuple[int, ...]) -> str:
-    """Return v6.1's line of times an image: preparing, inference, suppression; and the (B, 3, H, W) of the input."""
+    """Return v6.1's line of times an image: preparing, inference, suppression; and the (B, C, H, W) of the input."""
     times = "{:.1f}ms pre-process, {:.1f}ms inference, {:.1f}ms NMS".format(*milliseconds)
     return f"Speed: {times} per image at shape {shape}"

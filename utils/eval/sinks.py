@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from utils.boxes import xyxy_to_xywh
+from utils.channels import displayable
 from utils.data.loader import Batch
 from utils.eval.draw import plot_batch, plot_targets
 from utils.files import atomic_write
@@ -81,12 +82,12 @@ class BatchPictureSink:
 
 
 def save_picture(path: Path, image: np.ndarray) -> None:
-    """Write an (H, W, 3) BGR image, atomically and to any path (OpenCV's own writer balks at some on Windows).
+    """Write an image, atomically and to any path (OpenCV's own writer balks at some on Windows).
 
     Args:
         path: ``.jpg`` or ``.png`` file.
-        image: uint8.
+        image: (H, W, C) uint8; three channels are BGR, of others ``displayable`` ones are written.
     """
-    encoded = cv2.imencode(path.suffix, image)[1]
+    encoded = cv2.imencode(path.suffix, displayable(image))[1]
     with atomic_write(path) as temporary:
         temporary.write_bytes(encoded.tobytes())

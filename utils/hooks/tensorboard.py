@@ -32,7 +32,7 @@ class TensorBoard(Hook):
     def __init__(self, facts: RunFacts) -> None:
         self.facts = facts
         self._writer: SummaryWriter | None = None
-        self._image_shape: tuple[int, ...] | None = None  # (3, H, W)
+        self._image_shape: tuple[int, ...] | None = None  # (C, H, W)
 
     @property
     def writer(self) -> "SummaryWriter":
@@ -51,7 +51,7 @@ class TensorBoard(Hook):
     def _add_graph(self, model: nn.Module, image_shape: tuple[int, ...]) -> None:
         """Trace a copy on the CPU: a run must not notice, neither by its statistics nor by its random numbers."""
         model = copy.deepcopy(model).cpu().float().eval()
-        image = torch.zeros(1, *image_shape)  # (1, 3, H, W)
+        image = torch.zeros(1, *image_shape)  # (1, C, H, W)
         silence = contextlib.redirect_stdout(io.StringIO())  # torch prints failures
         with torch.random.fork_rng(devices=()), warnings.catch_warnings(), silence:
             warnings.simplefilter("ignore")

@@ -35,7 +35,9 @@ class Precision:
         return torch.autocast(self.device_type, self.dtype) if self.dtype else nullcontext()
 
 
-def choose_precision(request: str, model: nn.Module, device: torch.device, image_size: int) -> Precision:
+def choose_precision(
+    request: str, model: nn.Module, device: torch.device, image_size: int, channels: int = 3
+) -> Precision:
     """Return the format asked for; for ``"auto"`` FP16 on CUDA (v6.1), BF16 on CPUs with instructions for it, or FP32.
 
     The choice is tried on one random image first, and FP32 taken with one line when the outputs are not the same.
@@ -45,10 +47,11 @@ def choose_precision(request: str, model: nn.Module, device: torch.device, image
         model: a detector on ``device``; left as it is.
         device: where it trains.
         image_size: px.
+        channels: of images.
     """
     dtype = _best_dtype(device) if request == "auto" else DTYPES[request]
     precision = Precision(dtype, device.type)
-    if dtype is not None and not _agrees(model, precision, device, image_size):
+    if dtype is not None and not _agrees(model, precision, device, (channels, image_size, image_size)):
         LOGGER.warning(f"WARNING: {dtype} gives other outputs than FP32 on this device; training in FP32")
         return Precision(None, device.type)
     return precision
@@ -66,10 +69,10 @@ def _cpu_has_bf16() -> bool:
 
 
 @torch.no_grad()
-def _agrees(model: nn.Module, precision: Precision, device: torch.device, image_size: int) -> bool:
+def _agrees(model: nn.Module, precision: Precision, device: torch.device, image_shape: tuple[int, int, int]) -> bool:
     """Tell whether the raw outputs for a random image are the same but for rounding."""
     trial = copy.deepcopy(model).eval()
-    images = torch.rand(1, 3, image_size, image_size, generator=torch.Generator().manual_seed(0)).to(device)
+    images = torch.rand(1, *image_shape, generator=torch.Generator().manual_seed(0)).to(device)
     images = images.to(memory_format=torch.channels_last)
     exact = trial(images)[1]
     try:

@@ -134,6 +134,16 @@ def require_same_classes(before: dict[int, str], now: dict[int, str], file: Path
             raise UserError(f"{file} calls class {index} '{now[index]}' now, but the run began with '{name}'")
 
 
+def require_same_channels(before: int, now: int, file: Path) -> None:
+    """See that the images of a data set still have the channels with which a run began.
+
+    Raises:
+        UserError: they have more or fewer.
+    """
+    if now != before:
+        raise UserError(f"{file} has images of {now} channels now ('ch'), but the run began with {before}")
+
+
 def find_restarted(folder: Path) -> Resumable | None:
     """Return the run of ``folder``, which a restart by torchrun goes on with; None when it had no checkpoint yet.
 
