@@ -51,7 +51,9 @@ class Measurement:
     def title(self) -> str:
         """The name in the table, such as ``train_step yolov5n 320 px batch 16``."""
         model, size, batch = (self.parameters.get(key) for key in ("model", "size", "batch"))
-        return " ".join([self.task, *([model] if model else []), f"{size} px", *([f"batch {batch}"] if batch else [])])
+        parts = [self.task, model, f"{size} px", f"batch {batch}" if batch else None]
+        anew = None if self.parameters.get("remembering", True) else "all decoded anew"
+        return " ".join(part for part in (*parts, anew) if part)
 
 
 def measurements(with_images: bool) -> list[Measurement]:
@@ -62,7 +64,10 @@ def measurements(with_images: bool) -> list[Measurement]:
         chosen.append(Measurement("inference", 3, {"model": model, "size": 320, "batch": 16}))
         chosen.append(Measurement("inference", 10, {"model": model, "size": 640, "batch": 1}))
     if with_images:
-        chosen += [Measurement(task, 4, {"size": 320}) for task in ("train_samples", "val_samples")]
+        for size in (320, 640):
+            chosen.append(Measurement("train_samples", 4, {"size": size}))
+            chosen.append(Measurement("train_samples", 4, {"size": size, "remembering": False}))
+            chosen.append(Measurement("val_samples", 4, {"size": size}))
     return chosen
 
 

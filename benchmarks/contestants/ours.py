@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from benchmarks.contestants import protocol
 from models.formats.pytorch import PyTorchBackend
 from models.yolo import Model
-from utils.data.augment import Augmentation
 from utils.data.config import DatasetConfig
-from utils.data.dataset import DetectionDataset, RectSettings, load_samples
+from utils.data.dataset import DetectionDataset, load_samples
 from utils.data.loader import normalise
+from utils.data.recent import RecentImages, recent_budget
+from utils.data.rect import RectSettings
+from utils.data.strength import Augmentation
 from utils.memory import keep_freed_memory
 from utils.train.fit import LARGEST_GRADIENT_NORM
 from utils.train.hyperparameters import Hyperparameters, scale_gains
@@ -68,9 +70,11 @@ def load_dataset(images: str, size: int, **options: Augmentation | RectSettings)
     return DetectionDataset(load_samples(config, "train"), size, **options)
 
 
-def train_samples(images: str, size: int) -> protocol.Work:
+def train_samples(images: str, size: int, remembering: bool = True) -> protocol.Work:
+    """As the only worker of a loader; without ``remembering`` as from a set of which its memory holds next to none."""
     strengths = {field.name: getattr(HYP, field.name) for field in dataclasses.fields(Augmentation)}
     dataset = load_dataset(images, size, augmentation=Augmentation(**strengths))
+    dataset.recent = RecentImages(recent_budget(1) if remembering else 0)
     return protocol.walk_samples(lambda index: dataset[index, index], len(dataset))
 
 

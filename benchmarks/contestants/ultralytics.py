@@ -48,7 +48,7 @@ def samples(images: str, size: int, mode: str) -> protocol.Work:
     return protocol.walk_samples(dataset.__getitem__, len(dataset))
 
 
-def train_samples(images: str, size: int) -> protocol.Work:
+def train_samples(images: str, size: int, remembering: bool = True) -> protocol.Work:
     return samples(images, size, "train")
 
 

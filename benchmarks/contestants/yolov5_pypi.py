@@ -45,7 +45,7 @@ def inference(model: str, size: int, batch: int) -> protocol.Work:
     return protocol.repeat_inference(network, protocol.images_to_predict(size, batch))
 
 
-def train_samples(images: str, size: int) -> protocol.Work:
+def train_samples(images: str, size: int, remembering: bool = True) -> protocol.Work:
     cv2.setNumThreads(0)
     dataset = LoadImagesAndLabels(images, size, batch_size=16, augment=True, hyp=hyperparameters(), stride=STRIDE)
     return protocol.walk_samples(dataset.__getitem__, len(dataset))

@@ -1,114 +1,18 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from tests.data.pictures import assert_same_picture, scene_of
 from tests.golden_data import load_golden, meta_of
 from utils.data import augment
-from utils.data.augment import AffineDraw, Augmentation, Scene
+from utils.data.strength import Augmentation
+from utils.data.warp import affine_matrix, draw_affine, warp
 
 
 @pytest.fixture(scope="module")
 def golden():
     return load_golden("augment.npz")
-
-
-def scene_of(image, labels=(), segments=()):
-    return Scene(image, np.array(labels, np.float32).reshape(-1, 5), list(segments))
-
-
-def assert_same_picture(ours, reference):
-    """Equal up to one grey level on 99 % of pixels: the reference was made with another OpenCV."""
-    assert ours.shape == reference.shape
-    difference = np.abs(ours.astype(int) - reference.astype(int))
-    assert (difference <= 1).mean() >= 0.99
-
-
-# --- letterbox
-
-
-@pytest.mark.parametrize("size_hw", [(1080, 1), (1, 1080), (1, 1)])
-def test_letterbox_takes_pictures_one_pixel_wide(size_hw):
-    image = np.full((*size_hw, 3), 7, np.uint8)
-    padded = augment.letterbox(image, augment.fit_letterbox(size_hw, (64, 64)))
-    assert padded.shape == (64, 64, 3) and (padded == 7).any()
-
-
-def test_letterbox_geometry_equals_v61():
-    cases = [case for case in load_golden("letterbox.json")["letterbox"] if not case["scaleFill"]]
-    assert len(cases) > 30
-    for case in cases:
-        shape = case["new_shape"]
-        frame_hw = (shape, shape) if isinstance(shape, int) else tuple(shape)
-        stride = case["stride"] if case["auto"] else None
-        fit = augment.fit_letterbox((case["h"], case["w"]), frame_hw, scale_up=case["scaleup"], stride=stride)
-        resized_wh = case["resized_wh"] or (case["w"], case["h"])  # null where nothing was resized
-        assert fit.resized_hw == tuple(resized_wh[::-1]), case
-        assert fit.ratio == pytest.approx(case["ratio_w"]), case
-        assert fit.half_pad_xy == pytest.approx((case["dw"], case["dh"])), case
-        assert (fit.resized_hw[0] + fit.top + fit.bottom, fit.resized_hw[1] + fit.left + fit.right) == (
-            case["out_h"],
-            case["out_w"],
-        ), case
-        for side in ("top", "bottom", "left", "right"):
-            assert getattr(fit, side) == case[side], case
-
-
-def test_letterbox_pixels_equal_v61(golden):
-    for name in ("lb0", "lb1", "lb2"):
-        options = meta_of(golden)[name]
-        image = golden[f"{name}_im"]
-        fit = augment.fit_letterbox(
-            image.shape[:2],
-            tuple(options["new_shape"]),
-            scale_up=options.get("scaleup", True),
-            stride=32 if options["auto"] else None,
-        )
-        assert_same_picture(augment.letterbox(image, fit), golden[f"{name}_out"])
-
-
-# --- mosaic, mixup, copy-paste
-
-
-@pytest.mark.parametrize("number", range(6))
-def test_mosaic_equals_v61(golden, number):
-    name, case = f"mosaic{number}", meta_of(golden)["mosaic"][number]
-    size, centre_xy = case["img_size"], tuple(case["center_xy"])
-    scenes = []
-    for tile, size_hw in enumerate(case["sizes_hw"]):
-        dst, src = augment.mosaic_rectangles(tile, tuple(size_hw), centre_xy, 2 * size)
-        expected = golden[f"{name}_rects"][tile]
-        assert [*dst, *src] == expected[:8].tolist()
-        assert [dst[0] - src[0], dst[1] - src[1]] == expected[8:].tolist()
-        image_name = f"{name}_im{tile}"
-        image = golden[image_name] if image_name in golden.files else np.zeros((*size_hw, 3), np.uint8)
-        labels = golden[f"{name}_labels{tile}"].astype(np.float64)
-        half, size_xy = labels[:, 3:] / 2, np.array(size_hw[::-1])
-        corners = [(labels[:, 1:3] - half) * size_xy, (labels[:, 1:3] + half) * size_xy]
-        scenes.append(scene_of(image, np.concatenate([labels[:, :1], *corners], 1)))
-    joined = augment.mosaic4(scenes, centre_xy, size)
-    np.testing.assert_allclose(joined.labels, golden[f"{name}_labels_out"], atol=1e-4)
-    if f"{name}_out" in golden.files:
-        np.testing.assert_array_equal(joined.image, golden[f"{name}_out"])
-
-
-def test_mosaic_keeps_polygons_on_their_pixels():
-    polygon = np.array([[0, 0], [10, 0], [10, 10]], np.float32)
-    scenes = [scene_of(np.zeros((20, 20, 3), np.uint8), [[0, 0, 0, 10, 10]], [polygon]) for _ in range(4)]
-    joined = augment.mosaic4(scenes, (20, 20), 20)
-    for label, segment in zip(joined.labels, joined.segments, strict=True):
-        np.testing.assert_allclose(label[1:], [*segment.min(0), *segment.max(0)])
-
-
-def test_mosaic_drops_polygons_when_some_labels_have_none():
-    polygon = np.array([[0, 0], [10, 0], [10, 10]], np.float32)
-    image = np.zeros((20, 20, 3), np.uint8)
-    with_polygon, without = scene_of(image, [[0, 0, 0, 10, 10]], [polygon]), scene_of(image, [[0, 0, 0, 10, 10]])
-    assert augment.mosaic4([with_polygon, without, without, without], (20, 20), 20).segments == []
-
-
-def test_mosaic_centre_lies_in_the_middle_half():
-    generator = np.random.default_rng(0)
-    centres = np.array([augment.draw_mosaic_centre(64, generator) for _ in range(200)])
-    assert centres.min() >= 32 and centres.max() < 96
 
 
 @pytest.mark.parametrize("number", range(3))
@@ -145,56 +49,6 @@ def test_copy_paste_draws_distinct_objects():
     assert len(set(chosen)) == 3 and set(chosen) <= set(range(5))
 
 
-# --- affine
-
-
-@pytest.mark.parametrize("number", range(9))
-def test_affine_equals_v61(golden, number):
-    name, case = f"persp{number}", meta_of(golden)["persp"][number]
-    image, targets = golden[f"{name}_im"], golden[f"{name}_targets"]
-    output_hw = tuple(case["out_hw"])
-    draw = AffineDraw(*golden[f"{name}_draws"])
-    matrix = augment.affine_matrix(draw, image.shape[:2], output_hw)
-    np.testing.assert_allclose(matrix, golden[f"{name}_M"], atol=1e-7)
-
-    segments = [golden[f"{name}_seg{index}"] for index in range(case["n_segments"])]
-    if len(targets) and not segments:
-        boxes = augment.warp_boxes(targets[:, 1:], matrix, output_hw)
-        np.testing.assert_allclose(boxes, golden[f"{name}_boxes_before_filter"], atol=1e-4)
-        kept = augment.keep_boxes(targets[:, 1:] * draw.scale, boxes)
-        np.testing.assert_array_equal(kept, golden[f"{name}_keep"])
-    warped = augment.warp(scene_of(image, targets, segments), matrix, output_hw, draw.scale)
-    np.testing.assert_allclose(warped.labels, golden[f"{name}_targets_out"], atol=1e-3)
-    assert warped.labels.dtype == np.float32
-    assert_same_picture(warped.image, golden[f"{name}_out"])
-
-
-@pytest.mark.parametrize("number", range(9))
-def test_affine_draws_stay_in_v61_ranges(golden, number):
-    case = meta_of(golden)["persp"][number]
-    strength, generator = Augmentation(**case["hyp"]), np.random.default_rng(0)
-    draws = np.array([augment.draw_affine(strength, generator) for _ in range(300)])
-    low, high = np.array(case["draw_ranges"]).T
-    assert (draws >= low - 1e-12).all() and (draws <= high + 1e-12).all()
-    assert (np.ptp(draws, 0) >= 0.9 * (high - low)).all()
-
-
-@pytest.mark.parametrize(
-    ("name", "limits"),
-    [
-        ("cand_default", {}),
-        ("cand_area0.01", {"min_area_left": 0.01}),
-        ("cand_wh5_ar3_area0.5", {"min_side": 5, "max_aspect": 3, "min_area_left": 0.5}),
-    ],
-)
-def test_box_filter_equals_v61(golden, name, limits):
-    kept = augment.keep_boxes(golden["cand_box1"], golden["cand_box2"], **limits)
-    np.testing.assert_array_equal(kept, golden[name])
-
-
-# --- colour and flips
-
-
 @pytest.mark.parametrize("number", range(4))
 def test_hsv_equals_v61(golden, number):
     name = f"hsv{number}"
@@ -228,3 +82,108 @@ def test_flip_keeps_labels_on_their_pixels(flip):
 @pytest.mark.parametrize("flip", [augment.flip_left_right, augment.flip_up_down])
 def test_flip_of_an_image_without_labels(flip):
     assert flip(scene_of(np.zeros((8, 8, 3), np.uint8))).labels.shape == (0, 5)
+
+
+# --- polygons stay with their boxes
+
+
+def outlined(count=6, size=60, seed=0):
+    """Return noise with objects whose boxes are the boxes around their polygons."""
+    generator = np.random.default_rng(seed)
+    segments = [generator.uniform(5, size - 5, (7, 2)).astype(np.float32) for _ in range(count)]
+    labels = [[number, *segment.min(0), *segment.max(0)] for number, segment in enumerate(segments)]
+    return scene_of(generator.integers(0, 256, (size, size, 3)).astype(np.uint8), labels, segments)
+
+
+def assert_boxes_are_those_of_polygons(scene):
+    assert len(scene.segments) == len(scene.labels)
+    for label, segment in zip(scene.labels, scene.segments, strict=True):
+        np.testing.assert_allclose(label[1:], [*segment.min(0), *segment.max(0)], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        augment.flip_left_right,
+        augment.flip_up_down,
+        lambda scene: augment.mixup(scene, outlined(seed=1), 0.5),
+        lambda scene: augment.copy_paste(scene, [0, 1, 2]),
+        lambda scene: augment.cutout(scene, augment.draw_cutout((60, 60), 3, np.random.default_rng(3))),
+    ],
+    ids=["left right", "up down", "mixup", "copy-paste", "cutout"],
+)
+def test_polygons_survive(change):
+    scene = outlined()
+    before = scene.image.copy(), scene.labels.copy()
+    changed = change(scene)
+    assert len(changed.labels) > 0
+    assert_boxes_are_those_of_polygons(changed)
+    np.testing.assert_array_equal(scene.image, before[0])
+    np.testing.assert_array_equal(scene.labels, before[1])
+
+
+def test_mixup_with_a_scene_without_polygons_has_none():
+    plain = outlined()
+    plain.segments = []
+    assert augment.mixup(outlined(), plain, 0.5).segments == []
+
+
+# --- cutout
+
+
+def test_cutout_draws_v61_rectangles():
+    sizes = {}
+    for seed in range(50):
+        for cut in augment.draw_cutout((320, 640), 3, np.random.default_rng(seed)):
+            left, top, right, bottom = cut.box
+            assert 0 <= left <= 640 and right <= 640 and right - left <= 640 * cut.share
+            assert 0 <= top <= 320 and bottom <= 320 and bottom - top <= 320 * cut.share
+            assert all(64 <= value <= 191 for value in cut.colour) and len(cut.colour) == 3
+            sizes[cut.share] = sizes.get(cut.share, 0) + 1
+    assert {share: count // 50 for share, count in sizes.items()} == {0.5: 1, 0.25: 2, 0.125: 4, 0.0625: 8, 0.03125: 16}
+
+
+@pytest.mark.parametrize(
+    ("share", "right", "left_over"),
+    [(0.5, 16, 1), (0.5, 15, 2), (0.03125, 16, 1), (0.03, 16, 2), (0.03, 30, 2)],
+)
+def test_cutout_removes_what_it_hides(share, right, left_over):
+    """60 % of the first box are hidden from x = 16 on; the smallest cuts never count."""
+    scene = scene_of(np.zeros((40, 60, 3), np.uint8), [[1, 10, 10, 20, 20], [2, 40, 10, 50, 20]])
+    cut = augment.cutout(scene, [augment.Cut((0, 0, right, 40), (100, 120, 140), share)])
+    assert len(cut.labels) == left_over and cut.labels[-1, 0] == 2
+    assert (cut.image[:, :right] == (100, 120, 140)).all() and not cut.image[:, right:].any()
+
+
+# --- any numbers
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    boxes=st.lists(st.tuples(*[st.floats(0, 60, width=32)] * 4), max_size=5),
+    strength=st.builds(
+        Augmentation,
+        degrees=st.floats(0, 180),
+        translate=st.floats(0, 0.9),
+        scale=st.floats(0, 0.9),
+        shear=st.floats(0, 60),
+        perspective=st.floats(0, 0.001),
+    ),
+    seed=st.integers(0, 2**32),
+    with_polygons=st.booleans(),
+)
+def test_boxes_stay_inside_finite_and_of_their_class(boxes, strength, seed, with_polygons):
+    corners = np.sort(np.array(boxes, np.float32).reshape(-1, 2, 2), 1)
+    labels = np.concatenate([np.arange(len(boxes))[:, None] + 3, corners.reshape(-1, 4)], 1)
+    polygons = [np.array([a, [b[0], a[1]], b, [a[0], b[1]]]) for a, b in corners] if with_polygons else []
+    scene, generator = scene_of(np.zeros((60, 60, 3), np.uint8), labels, polygons), np.random.default_rng(seed)
+    draw = draw_affine(strength, generator)
+    scene = warp(scene, affine_matrix(draw, (60, 60), (48, 64)), (48, 64), draw.scale)
+    scene = augment.flip_up_down(augment.flip_left_right(scene))
+    scene = augment.cutout(scene, augment.draw_cutout(scene.size_hw, 3, generator))
+    assert scene.image.shape == (48, 64, 3) and np.isfinite(scene.labels).all()
+    assert len(scene.segments) in (0, len(scene.labels))
+    assert set(scene.labels[:, 0]) <= set(labels[:, 0].astype(np.float32))
+    left, top, right, bottom = scene.labels[:, 1:].T
+    assert (0 <= left).all() and (left < right).all() and (right <= 64).all()
+    assert (0 <= top).all() and (top < bottom).all() and (bottom <= 48).all()

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from tests.golden_data import load_golden, shared_path
-from utils.data.augment import Augmentation
 from utils.data.config import DatasetConfig
-from utils.data.dataset import DetectionDataset, RectSettings, load_samples, rect_batches
-from utils.data.labels import Sample
+from utils.data.dataset import DetectionDataset, load_samples
+from utils.data.rect import RectSettings, rect_batches
+from utils.data.samples import Sample
+from utils.data.strength import Augmentation
 from utils.errors import UserError
 
 STRONG = Augmentation(0.015, 0.7, 0.4, 5.0, 0.1, 0.5, 2.0, 0.0, 0.5, 0.5, 0.5, 0.3, 0.1)

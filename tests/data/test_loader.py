@@ -7,9 +7,7 @@ import torch
 
 from tests.data.test_dataset import STRONG, make_samples
 from tests.golden_data import load_golden
-from utils.data.augment import Augmentation
-from utils.data.dataset import DetectionDataset, Item, RectSettings
-from utils.data.labels import Sample
+from utils.data.dataset import DetectionDataset, Item
 from utils.data.loader import (
     collate,
     enlarge_item,
@@ -19,6 +17,9 @@ from utils.data.loader import (
     quad_item,
     tile_items,
 )
+from utils.data.rect import RectSettings
+from utils.data.samples import Sample
+from utils.data.strength import Augmentation
 from utils.errors import UserError
 
 SIZES = [(80, 120), (120, 60), (40, 40), (100, 90), (64, 90), (50, 70), (70, 50)]

@@ -121,4 +121,8 @@ def test_class_and_image_weights_equal_v61():
     np.testing.assert_allclose(rarity, case["class_weights"], rtol=1e-9)
     weights = difficulty_weights(rarity, np.array(case["maps"]))
     np.testing.assert_allclose(weights, case["image_class_weights"], rtol=1e-9)
-    np.testing.assert_allclose(image_weights(rows, weights), case["image_weights"], rtol=1e-9)
+    np.testing.assert_allclose(
+        image_weights(np.concatenate(rows), np.array([len(some) for some in rows]), weights),
+        case["image_weights"],
+        rtol=1e-9,
+    )

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from utils.data.augment import Augmentation
+from utils.data.strength import Augmentation
 from utils.errors import UserError
 from utils.files import ROOT, read_yaml
 from utils.train.hyperparameters import Hyperparameters, as_dict, read_hyperparameters

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from utils.data.labels import Sample
+from utils.data.samples import Sample
 from utils.train.assign import assign_targets
 from utils.train.header import describe_run
 from utils.train.hyperparameters import Hyperparameters

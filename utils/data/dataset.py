@@ -1,30 +1,40 @@
 """Single training and validation items: an image of the network's size with its boxes."""
 
-import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.random import Generator
 from torch.utils.data import Dataset
 
 from utils.boxes import xywh_to_xyxy, xyxy_to_xywh
+from utils.channels import swap_red_and_blue
 from utils.data import augment
-from utils.data.augment import Augmentation, Letterbox, Scene
 from utils.data.cache import cached_scan
 from utils.data.config import DatasetConfig
-from utils.data.labels import Sample, label_path, list_images
-from utils.data.sources import read_image
+from utils.data.letterbox import Letterbox, fit_letterbox, letterbox, resize
+from utils.data.listing import label_path, list_images
+from utils.data.mosaic import Tile, draw_mosaic9_offset, draw_mosaic_centre, mosaic4, mosaic9
+from utils.data.pixels import read_image
+from utils.data.recent import RecentImages
+from utils.data.rect import RectSettings, rect_batches
+from utils.data.samples import Sample, Samples
+from utils.data.scene import Scene
+from utils.data.strength import Augmentation
+from utils.data.transforms import Transforms
+from utils.data.warp import affine_matrix, draw_affine, warp
 from utils.errors import UserError
 from utils.log import LOGGER
+
+BGR = 3  # channels of a colour image; only these have a hue
 
 SeededKey = tuple[int, ...]  # index, seed of everything random about the item; then, if given, its mosaic's other tiles
 Key = int | SeededKey
 
 
-def load_samples(config: DatasetConfig, split: str) -> list[Sample]:
+def load_samples(config: DatasetConfig, split: str) -> Samples:
     """Find and check the images and labels of a split; log a one-line summary and what is wrong.
 
     Args:
@@ -51,79 +61,29 @@ def load_samples(config: DatasetConfig, split: str) -> list[Sample]:
             f"{config.file}: split '{split}': all {len(images)} images in {where} are unusable, "
             f"first: {scan.warnings[0]}"
         )
-    if not any(len(sample.labels) for sample in scan.samples):
+    if not len(scan.samples.labels):
         message = f"split '{split}' has no labels for its images in {where}; expected them at '{label_path(images[0])}'"
         if split == "train":
             raise UserError(f"{config.file}: {message}")
         LOGGER.warning(f"{split}: WARNING: {message}")
     if config.single_class:
-        return [_as_class_zero(sample) for sample in scan.samples]
+        return scan.samples.with_class_zero()
     _check_classes(scan.samples, config)
     return scan.samples
 
 
-def _as_class_zero(sample: Sample) -> Sample:
-    labels = sample.labels.copy()
-    labels[:, 0] = 0
-    return dataclasses.replace(sample, labels=labels)
-
-
-def _check_classes(samples: list[Sample], config: DatasetConfig) -> None:
-    for sample in samples:
-        beyond = sample.labels[:, 0][sample.labels[:, 0] >= config.nc]
-        if len(beyond):
-            lines = label_path(sample.image).read_text(encoding="utf-8-sig").splitlines()
-            line = next(
-                (
-                    number
-                    for number, text in enumerate(lines, 1)
-                    if text.strip() and float(text.split()[0]) >= config.nc
-                ),
-                0,
-            )
-            raise UserError(
-                f"{label_path(sample.image)}:{line}: class {beyond[0]:g}, but {config.file} has {config.nc} classes "
-                f"(0 to {config.nc - 1}); correct the label or add the class to 'names'"
-            )
-
-
-@dataclasses.dataclass(frozen=True)
-class RectSettings:
-    """Batches in the shape of their images instead of squares: less padding, fixed order.
-
-    ``batch_size`` images share a shape; sides are multiples of ``stride`` px with ``pad`` strides to spare.
-    """
-
-    batch_size: int
-    stride: int = 32
-    pad: float = 0.5
-
-
-def rect_batches(
-    sizes_hw: Sequence[tuple[int, int]], image_size: int, rect: RectSettings
-) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """Group images of like aspect (v6.1's rectangular batches).
-
-    Args:
-        sizes_hw: height and width of every image.
-        image_size: long side of the network input, px.
-        rect: batch size, stride and padding.
-
-    Returns:
-        order: (n,) image indices, by rising height / width; consecutive ``batch_size`` of them form a batch.
-        shapes_hw: height and width of each batch, px.
-    """
-    aspects = np.array([height / width for height, width in sizes_hw])
-    order = aspects.argsort(kind="stable")
-    shapes = []
-    for start in range(0, len(order), rect.batch_size):
-        batch = aspects[order[start : start + rect.batch_size]]
-        factors = np.array([min(batch.max(), 1.0), 1 / max(batch.min(), 1.0)])
-        if batch.min() <= 1 <= batch.max():
-            factors = np.ones(2)
-        height, width = np.ceil(factors * image_size / rect.stride + rect.pad).astype(int) * rect.stride
-        shapes.append((int(height), int(width)))
-    return order, shapes
+def _check_classes(samples: Samples, config: DatasetConfig) -> None:
+    found = samples.first_class_beyond(config.nc)
+    if found is None:
+        return
+    index, number = found
+    file = label_path(samples.image(index))
+    lines = file.read_text(encoding="utf-8-sig").splitlines()
+    beyond = (line for line, text in enumerate(lines, 1) if text.strip() and float(text.split()[0]) >= config.nc)
+    raise UserError(
+        f"{file}:{next(beyond, 0)}: class {number:g}, but {config.file} has {config.nc} classes "
+        f"(0 to {config.nc - 1}); correct the label or add the class to 'names'"
+    )
 
 
 def fit_long_side(size_hw: tuple[int, int], image_size: int) -> tuple[int, int]:
@@ -137,7 +97,7 @@ class Item(NamedTuple):
     """One image ready for a batch.
 
     Attributes:
-        image: (H, W, 3) uint8 RGB.
+        image: (H, W, C) uint8; three channels are RGB.
         targets: (n, 5) float32 class, x, y, width, height; boxes in 0..1 of ``image``.
         path: the image file.
         original_hw: height and width of the file's image, px.
@@ -161,31 +121,39 @@ class DetectionDataset(Dataset[Item]):
         image_size: long side of the network input, px.
         augmentation: random changes for training; None for none.
         rect: batches of like aspect, which fixes the order of items and switches mosaic off; None for squares.
+        channels: of the images; 3 are BGR in files and RGB in items.
+        transforms: further changes of training images of three channels, see ``transforms.py``.
 
     An item is asked for by ``(index, seed)``: the seed decides all that is random about it, so that neither the number
     of worker processes nor the order of requests matters. Without augmentation a plain index will do.
 
     Attributes:
-        cached: where images come from instead of their files: index to (h, w, 3) uint8 BGR at ``image_size``, not to
-            be changed; set by ``image_cache.cache_images``.
+        cached: where images come from instead of their files: index to (h, w, C) uint8 at ``image_size``, not to be
+            changed; set by ``image_cache.cache_images``.
+        recent: the images decoded last.
     """
 
     def __init__(
         self,
-        samples: list[Sample],
+        samples: Iterable[Sample],
         image_size: int,
         augmentation: Augmentation | None = None,
         rect: RectSettings | None = None,
+        channels: int = 3,
+        transforms: Transforms | None = None,
     ) -> None:
-        self.samples = samples
+        self.samples = Samples.of(samples)
         self.image_size = image_size
         self.augmentation = augmentation
         self.rect = rect
+        self.channels = channels
+        self.transforms = transforms
         self.cached: Callable[[int], np.ndarray] | None = None
+        self.recent = RecentImages(0)
         self.batch_shapes: list[tuple[int, int]] = []
         if rect:
-            order, self.batch_shapes = rect_batches([sample.size_hw for sample in samples], image_size, rect)
-            self.samples = [samples[index] for index in order]
+            order, self.batch_shapes = rect_batches(self.samples.sizes_hw, image_size, rect)
+            self.samples = self.samples.take(order)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -205,12 +173,32 @@ class DetectionDataset(Dataset[Item]):
             return self.batch_shapes[index // self.rect.batch_size]
         return self.image_size, self.image_size
 
+    def decode(self, index: int) -> np.ndarray:
+        """Read the file of sample ``index``: (h, w, C) uint8 with its long side at ``image_size``.
+
+        Raises:
+            UserError: the file is gone or damaged, or has another number of channels.
+        """
+        sample = self.samples[index]
+        size_hw = fit_long_side(sample.size_hw, self.image_size)
+        # JPEG can be decoded at a half, a quarter or an eighth for less. Measuring keeps to v6.1's pixels.
+        shrink = max(sample.size_hw) // self.image_size if self.augmentation else 1
+        image = read_image(sample.image, self.channels, shrink)
+        if image is None:
+            raise UserError(
+                f"'{sample.image}' can no longer be read as an image; restore it or remove it from the data"
+            )
+        if image.shape[:2] == size_hw:
+            return image
+        smooth = self.augmentation is not None or self.image_size > max(sample.size_hw)
+        return resize(image, size_hw, area=not smooth)
+
     def _plain_item(self, index: int) -> Item:
-        scene, original_hw = self._load(index)
+        scene, original_hw = self._scene(index), self.samples[index].size_hw
         resized_height = scene.size_hw[0]
         scene, fit = self._letterbox(scene, index)
         ratio = resized_height / original_hw[0] * fit.ratio
-        return self._finish(scene, index, original_hw, ratio, fit.half_pad_xy)
+        return self._finish(scene, index, ratio, fit.half_pad_xy)
 
     def _augmented_item(self, index: int, tiles: list[int], strength: Augmentation, generator: Generator) -> Item:
         if not self.rect and generator.random() < strength.mosaic:
@@ -219,74 +207,77 @@ class DetectionDataset(Dataset[Item]):
                 other = self._mosaic(int(generator.integers(len(self))), [], strength, generator)
                 scene = augment.mixup(scene, other, augment.draw_mixup_ratio(generator))
         else:
-            scene, _ = self._letterbox(self._load(index)[0], index)
-            scene = _random_warp(scene, scene.size_hw, strength, generator)
-        if strength.hsv_h or strength.hsv_s or strength.hsv_v:
+            scene, _ = self._letterbox(self._scene(index), index)
+            draw = draw_affine(strength, generator)
+            scene = warp(scene, affine_matrix(draw, scene.size_hw, scene.size_hw), scene.size_hw, draw.scale)
+        return self._finish(self._recolour_and_flip(scene, strength, generator), index)
+
+    def _recolour_and_flip(self, scene: Scene, strength: Augmentation, generator: Generator) -> Scene:
+        """Change what is no matter of place, in v6.1's order."""
+        coloured = self.channels == BGR
+        if self.transforms and coloured and generator.random() < strength.albumentations:
+            scene.image = self.transforms(scene.image, int(generator.integers(2**32)))
+        if coloured and (strength.hsv_h or strength.hsv_s or strength.hsv_v):
             scene.image = augment.jitter_hsv(scene.image, augment.draw_hsv_gains(strength, generator))
         if generator.random() < strength.flipud:
             scene = augment.flip_up_down(scene)
         if generator.random() < strength.fliplr:
             scene = augment.flip_left_right(scene)
-        return self._finish(scene, index, self.samples[index].size_hw, 1.0, (0.0, 0.0))
+        if strength.cutout and generator.random() < strength.cutout:
+            scene = augment.cutout(scene, augment.draw_cutout(scene.size_hw, self.channels, generator))
+        return scene
 
-    def _mosaic(self, index: int, tiles: list[int], strength: Augmentation, generator: Generator) -> Scene:
-        centre_xy = augment.draw_mosaic_centre(self.image_size, generator)
-        indices = generator.permutation([index, *(tiles or generator.integers(len(self), size=3))])
-        scene = augment.mosaic4([self._load(int(tile))[0] for tile in indices], centre_xy, self.image_size)
+    def _mosaic(self, index: int, others: list[int], strength: Augmentation, generator: Generator) -> Scene:
+        size = self.image_size
+        canvas_hw, output_hw = (2 * size, 2 * size), (size, size)
+        if strength.mosaic9 and generator.random() < strength.mosaic9:
+            offset_xy = draw_mosaic9_offset(size, generator)
+            collage = mosaic9(self._tiles(index, others, 9, generator), offset_xy, size, self.channels)
+        else:
+            centre_xy = draw_mosaic_centre(size, generator)
+            collage = mosaic4(self._tiles(index, others, 4, generator), centre_xy, size, self.channels)
+        pasted = []
         if strength.copy_paste:
-            chosen = augment.draw_copy_paste(len(scene.segments), strength.copy_paste, generator)
-            scene = augment.copy_paste(scene, chosen)
-        return _random_warp(scene, (self.image_size, self.image_size), strength, generator)
+            pasted = augment.draw_copy_paste(len(collage.segments), strength.copy_paste, generator)
+        draw = draw_affine(strength, generator)
+        matrix = affine_matrix(draw, canvas_hw, output_hw)
+        if pasted:
+            return warp(augment.copy_paste(collage.scene(), pasted), matrix, output_hw, draw.scale)
+        return collage.warp(matrix, output_hw, draw.scale)
 
-    def _load(self, index: int) -> tuple[Scene, tuple[int, int]]:
-        """Return sample ``index`` with its long side at ``image_size``, labels and polygons in px, and its own size."""
+    def _tiles(self, index: int, others: list[int], count: int, generator: Generator) -> list[Tile]:
+        """Return sample ``index`` and ``count`` - 1 more in random order: ``others`` first, then any (v6.1)."""
+        drawn = generator.integers(len(self), size=max(count - 1 - len(others), 0)).tolist()
+        return [self._tile(int(number)) for number in generator.permutation([index, *others, *drawn])]
+
+    def _tile(self, index: int) -> Tile:
+        """Return sample ``index`` with its long side at ``image_size``, not yet decoded; its objects in px."""
         sample = self.samples[index]
-        image, original_hw = (self.cached(index), sample.size_hw) if self.cached else self.decode(index)
-        size_xy = np.array(image.shape[1::-1], np.float32)
+        size_hw = fit_long_side(sample.size_hw, self.image_size)
+        size_xy = np.array(size_hw[::-1], np.float32)
         boxes = xywh_to_xyxy(sample.labels[:, 1:]) * np.tile(size_xy, 2)
         labels = np.concatenate([sample.labels[:, :1], boxes], 1)
-        return Scene(image, labels, [segment * size_xy for segment in sample.segments]), original_hw
+        return Tile(size_hw, labels, [segment * size_xy for segment in sample.segments], partial(self._picture, index))
 
-    def decode(self, index: int) -> tuple[np.ndarray, tuple[int, int]]:
-        """Read the file of sample ``index``.
+    def _picture(self, index: int) -> np.ndarray:
+        return self.cached(index) if self.cached else self.recent.get(index, self.decode)
 
-        Returns:
-            image: (h, w, 3) uint8 BGR with its long side at ``image_size``.
-            original_hw: height and width in the file, px.
-
-        Raises:
-            UserError: the file is gone or damaged.
-        """
-        path = self.samples[index].image
-        image = read_image(path)
-        if image is None:
-            raise UserError(f"'{path}' can no longer be read as an image; restore it or remove it from the data")
-        original_hw = image.shape[:2]
-        height, width = fit_long_side(original_hw, self.image_size)
-        if original_hw != (height, width):
-            smooth = self.augmentation is not None or self.image_size > max(original_hw)
-            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR if smooth else cv2.INTER_AREA)
-        return image, original_hw
+    def _scene(self, index: int) -> Scene:
+        tile = self._tile(index)
+        return Scene(tile.picture(), tile.labels, tile.segments)
 
     def _letterbox(self, scene: Scene, index: int) -> tuple[Scene, Letterbox]:
-        fit = augment.fit_letterbox(scene.size_hw, self.frame_hw(index), scale_up=self.augmentation is not None)
+        fit = fit_letterbox(scene.size_hw, self.frame_hw(index), scale_up=self.augmentation is not None)
         scale_xy = np.array(fit.resized_hw[::-1], np.float32) / scene.size_hw[::-1]
         labels = scene.labels.copy()
         labels[:, 1:] = labels[:, 1:] * np.tile(scale_xy, 2) + np.tile(fit.half_pad_xy, 2)
         segments = [segment * scale_xy + np.array(fit.half_pad_xy, np.float32) for segment in scene.segments]
-        return Scene(augment.letterbox(scene.image, fit), labels, segments), fit
+        return Scene(letterbox(scene.image, fit), labels, segments), fit
 
-    def _finish(
-        self, scene: Scene, index: int, original_hw: tuple[int, int], ratio: float, pad_xy: tuple[float, float]
-    ) -> Item:
+    def _finish(self, scene: Scene, index: int, ratio: float = 1.0, pad_xy: tuple[float, float] = (0.0, 0.0)) -> Item:
         height, width = scene.size_hw
         extent = np.array([width, height, width, height], np.float32)
         boxes = xyxy_to_xywh(scene.labels[:, 1:].clip(0, extent - 1e-3)) / extent  # v6.1 stops short of the edge, too
-        targets = np.concatenate([scene.labels[:, :1], boxes], 1)
-        image = cv2.cvtColor(scene.image, cv2.COLOR_BGR2RGB)
-        return Item(image, targets, self.samples[index].image, original_hw, ratio, pad_xy)
-
-
-def _random_warp(scene: Scene, output_hw: tuple[int, int], strength: Augmentation, generator: Generator) -> Scene:
-    draw = augment.draw_affine(strength, generator)
-    return augment.warp(scene, augment.affine_matrix(draw, scene.size_hw, output_hw), output_hw, draw.scale)
+        targets = np.concatenate([scene.labels[:, :1], boxes], 1).astype(np.float32, copy=False)
+        sample = self.samples[index]
+        return Item(swap_red_and_blue(scene.image), targets, sample.image, sample.size_hw, ratio, pad_xy)

@@ -7,10 +7,13 @@ see the memory of the one that filled it, and whoever wants the same images find
 import hashlib
 import os
 import shutil
+import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,17 +25,15 @@ from torch import Tensor
 
 from utils.data.cache import cache_file
 from utils.data.dataset import DetectionDataset, fit_long_side
-from utils.data.labels import Sample
 from utils.errors import UserError
 from utils.files import atomic_write
 from utils.log import LOGGER, progress
 from utils.memory import available_memory
 
-VERSION = 1  # raise when the meaning of the file's bytes changes
+VERSION = 2  # raise when the meaning of the file's bytes changes
 THREADS = 8
 SPARE = 1.1  # room asked for, as a multiple of what is needed: the rest of training needs some, too (v6.1's successors)
 HEADER = 64  # bytes: the key, by which a file tells what it holds
-SHARED_MEMORY = Path("/dev/shm")  # where Linux keeps memory that processes share; containers may have little
 
 
 class NotCached(Exception):
@@ -51,7 +52,8 @@ def cache_images(
         dataset: its images are kept as :meth:`DetectionDataset.decode` gives them.
         where: ``"ram"``, or ``"disk"``: a file beside the label cache, used again by later runs until an image changes.
         entries: the folders or lists of the split; they name the file, as they name the label cache.
-        copies: processes on this machine that will keep these images in memory, each for itself.
+        copies: processes on this machine that will ask for the same. Where they cannot share memory (not on Linux),
+            each has its own.
 
     Raises:
         UserError: an image is gone or damaged.
@@ -77,30 +79,36 @@ class Layout:
 
     Attributes:
         sizes_hw: (n, 2) height and width of each resized image, px.
+        channels: of every image.
+        order: image indices by path.
         starts: (n,) position of each one's first byte. Images lie in the order of their paths, whatever that of the
             data set, so that square and rectangular batches use the same file.
         total: number of bytes.
     """
 
     sizes_hw: np.ndarray
+    channels: int
+    order: list[int]
     starts: np.ndarray
     total: int
 
     @classmethod
     def of(cls, dataset: DetectionDataset) -> "Layout":
         """Lay out the images of ``dataset``: their sizes are known before any is decoded."""
-        sizes_hw = np.array([fit_long_side(sample.size_hw, dataset.image_size) for sample in dataset.samples], np.int64)
-        order = sorted(range(len(dataset)), key=lambda index: str(dataset.samples[index].image))
-        ends = np.cumsum(3 * sizes_hw.prod(1)[order])
+        sizes = dataset.samples.sizes_hw.tolist()
+        sizes_hw = np.array([fit_long_side(size_hw, dataset.image_size) for size_hw in sizes], np.int64)
+        images = list(dataset.samples.images)
+        order = sorted(range(len(images)), key=images.__getitem__)
+        ends = np.cumsum(dataset.channels * sizes_hw.prod(1)[order])
         starts = np.empty_like(ends)
         starts[order] = np.concatenate([[0], ends[:-1]])
-        return cls(sizes_hw, starts, int(ends[-1]))
+        return cls(sizes_hw, dataset.channels, order, starts, int(ends[-1]))
 
     def view(self, pixels: np.ndarray, index: int) -> np.ndarray:
-        """Return image ``index`` of the flat ``pixels`` as (h, w, 3), without a copy."""
+        """Return image ``index`` of the flat ``pixels`` as (h, w, C), without a copy."""
         height, width = self.sizes_hw[index]
         start = self.starts[index]
-        return pixels[start : start + 3 * height * width].reshape(height, width, 3)
+        return pixels[start : start + height * width * self.channels].reshape(height, width, self.channels)
 
 
 class MappedFile:
@@ -131,37 +139,66 @@ class ImageCache:
     layout: Layout
 
     def __call__(self, index: int) -> np.ndarray:
-        """Return image ``index``, (h, w, 3) uint8 BGR, read-only."""
+        """Return image ``index``, (h, w, C) uint8, read-only."""
         image = self.layout.view(self.pixels.numpy(), index)
         image.flags.writeable = False
         return image
 
 
-def _keep_in_memory(dataset: DetectionDataset, layout: Layout, copies: int) -> Tensor:
-    free = available_memory()
-    if SHARED_MEMORY.is_dir():  # writing beyond its end would kill the process
-        free = min(free, shutil.disk_usage(SHARED_MEMORY).free)
-    _require_room(layout.total * copies, free, "of memory")
+def _keep_in_memory(dataset: DetectionDataset, layout: Layout, copies: int) -> Tensor | MappedFile:
+    """Return the pixels in memory: that which all processes of this machine share, or this one's own."""
+    if hasattr(os, "memfd_create"):
+        return _find_or_share(dataset, layout)
+    _require_room(layout.total * copies, available_memory(), "of memory")
     try:
         pixels = torch.empty(layout.total, dtype=torch.uint8).share_memory_()
     except RuntimeError as error:
         raise NotCached(str(error).splitlines()[0]) from error
-    flat = pixels.numpy()
+    _fill(pixels.numpy(), dataset, layout)
+    return pixels
 
+
+def _find_or_share(dataset: DetectionDataset, layout: Layout) -> MappedFile:
+    """Return the pixels in a file without a name, which is memory and goes when the last process that uses it ends.
+
+    A note in the folder of temporary files tells other training processes where it is. Containers limit the usual
+    shared memory, /dev/shm, but not this.
+    """
+    key, size = _fingerprint(dataset), layout.total
+    note = Path(tempfile.gettempdir()) / f"yolov5-nam-{key[:16]}.pixels"
+    with suppress(OSError, ValueError):
+        file = Path(note.read_text())
+        if _holds(file, key, size):
+            return MappedFile(file, key, size)
+    _require_room(HEADER + size, available_memory(), "of memory")
+    descriptor = os.memfd_create("yolov5-nam-images")
+    file = Path(f"/proc/{os.getpid()}/fd/{descriptor}")
+    try:
+        os.ftruncate(descriptor, HEADER + size)
+        _fill(np.memmap(file, np.uint8, "r+", HEADER), dataset, layout)
+        os.pwrite(descriptor, key.encode(), 0)  # last, so that nobody takes it for complete before
+        pixels = MappedFile(file, key, size)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    weakref.finalize(pixels, os.close, descriptor)
+    with suppress(OSError), atomic_write(note) as temporary:
+        temporary.write_text(str(file))
+    return pixels
+
+
+def _fill(pixels: np.ndarray, dataset: DetectionDataset, layout: Layout) -> None:
     def keep(index: int, image: np.ndarray) -> None:
-        layout.view(flat, index)[:] = image
+        layout.view(pixels, index)[:] = image
 
     _decode_all(dataset, keep)
-    return pixels
 
 
 def _keep_on_disk(dataset: DetectionDataset, layout: Layout, entries: Sequence[Path]) -> tuple[str, MappedFile]:
     """Return a word on where the pixels are, and them; decode only if the file is not that of these images."""
-    samples = sorted(dataset.samples, key=lambda sample: str(sample.image))
-    resampling = "area" if dataset.augmentation is None else "linear"
-    labels = cache_file([sample.image for sample in samples], list(entries))
-    file = labels.with_name(f"{labels.stem}-{dataset.image_size}-{resampling}.images")
-    key = _fingerprint(samples, dataset.image_size, resampling)
+    labels = cache_file([dataset.samples.image(layout.order[0])], entries)
+    file = labels.with_name(f"{labels.stem}-{dataset.image_size}-{_resampling(dataset)}.images")
+    key = _fingerprint(dataset)
     if _holds(file, key, layout.total):
         return f"found in '{file}'", MappedFile(file, key, layout.total)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -188,11 +225,7 @@ def _decode_all(dataset: DetectionDataset, keep: Callable[[int, np.ndarray], Non
     """Hand every image of ``dataset`` to ``keep``, from several threads."""
 
     def decode(index: int) -> None:
-        image, original_hw = dataset.decode(index)
-        sample = dataset.samples[index]
-        if original_hw != sample.size_hw:  # an odd EXIF entry
-            raise NotCached(f"'{sample.image}' has another size than its header says")
-        keep(index, image)
+        keep(index, dataset.decode(index))
 
     pool = ThreadPoolExecutor(THREADS)
     try:
@@ -202,16 +235,21 @@ def _decode_all(dataset: DetectionDataset, keep: Callable[[int, np.ndarray], Non
         pool.shutdown(cancel_futures=True)  # after an error or Ctrl-C, do not decode the rest first
 
 
-def _fingerprint(samples: Sequence[Sample], image_size: int, resampling: str) -> str:
+def _resampling(dataset: DetectionDataset) -> str:
+    return "area" if dataset.augmentation is None else "linear"
+
+
+def _fingerprint(dataset: DetectionDataset) -> str:
     """Return ``HEADER`` characters that follow from all that decides the pixels."""
-    digest = hashlib.sha256(f"{VERSION}|{cv2.__version__}|{image_size}|{resampling}\n".encode())
-    for sample in samples:
+    settings = f"{VERSION}|{cv2.__version__}|{dataset.image_size}|{dataset.channels}|{_resampling(dataset)}"
+    lines = []
+    for image, size_hw in zip(dataset.samples.images, dataset.samples.sizes_hw.tolist(), strict=True):
         try:
-            status = os.stat(sample.image)
+            status = os.stat(image)
         except OSError:
-            raise UserError(f"'{sample.image}' is gone; restore it or remove it from the data") from None
-        digest.update(f"{sample.image}|{sample.size_hw}|{status.st_size}|{status.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
+            raise UserError(f"'{image}' is gone; restore it or remove it from the data") from None
+        lines.append(f"{image}|{size_hw}|{status.st_size}|{status.st_mtime_ns}")
+    return hashlib.sha256(os.fsencode("\n".join([settings, *sorted(lines)]))).hexdigest()
 
 
 def _holds(file: Path, key: str, size: int) -> bool:

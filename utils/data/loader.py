@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from utils.data.dataset import DetectionDataset, Item, RectSettings, SeededKey
-from utils.data.labels import Sample
+from utils.data.dataset import DetectionDataset, Item, SeededKey
+from utils.data.recent import RecentImages, recent_budget
+from utils.data.rect import RectSettings
+from utils.data.samples import Sample
 from utils.data.sampling import DealtBatches, SeededBatches
 from utils.device import worker_count
 from utils.errors import UserError
@@ -26,7 +28,7 @@ class Batch:
     """Images of one shape and what is on them.
 
     Attributes:
-        images: (B, 3, H, W) uint8 RGB, channels last in memory.
+        images: (B, C, H, W) uint8, channels last in memory; three channels are RGB.
         targets: (n, 6) float32 image index in the batch, class, x, y, width, height; boxes in 0..1 of the padded input.
         paths: image files.
         original_hw: height and width of each file's image, px.
@@ -47,13 +49,13 @@ class Batch:
 
 
 def normalise(images: Tensor) -> Tensor:
-    """Return (B, 3, H, W) uint8 ``images`` as float32 in 0..1, channels last in memory."""
+    """Return (B, C, H, W) uint8 ``images`` as float32 in 0..1, channels last in memory."""
     return images.to(torch.float32, memory_format=torch.channels_last).div_(255)
 
 
 def collate(items: Sequence[Item]) -> Batch:
     """Stack items of one shape."""
-    # Pixels stay height, width, channel in memory and are only viewed as (B, 3, H, W): this is torch's channels-last
+    # Pixels stay height, width, channel in memory and are only viewed as (B, C, H, W): this is torch's channels-last
     # layout, the fast one, and saves a transposition for each image.
     stacked = torch.empty((len(items), *items[0].image.shape), dtype=torch.uint8)
     if get_worker_info() is not None:
@@ -224,17 +226,19 @@ def make_loader(
     if dataset.rect and dataset.rect.batch_size != batch_size:
         raise ValueError(f"data set with batches of {dataset.rect.batch_size} loaded in batches of {batch_size}")
     shuffle = shuffle and dataset.rect is None
+    dataset.recent = RecentImages(recent_budget(workers))
     batches = SeededBatches(len(dataset), batch_size, shuffle, seed, share, QUAD if quad else 1)
     return BatchLoader(dataset, batches, workers, pin_memory, quad)
 
 
 def make_validation_loader(
-    samples: list[Sample],
+    samples: Sequence[Sample],
     image_size: int,
     batch_size: int,
     stride: int | None,
     workers: int,
     share: tuple[int, int] = (0, 1),
+    channels: int = 3,
 ) -> BatchLoader:
     """Return a loader of unchanged images for measuring a model.
 
@@ -246,9 +250,10 @@ def make_validation_loader(
         workers: processes that load, at most.
         share: rank and number of the processes that measure together. Whole batches are dealt in turn: batch i is the
             batch i // size of process i % size. A process may get none.
+        channels: of the images.
     """
     batch_size = min(batch_size, len(samples))
     rect = RectSettings(batch_size, stride, pad=0.5) if stride else None
-    dataset = DetectionDataset(samples, image_size, rect=rect)
+    dataset = DetectionDataset(samples, image_size, rect=rect, channels=channels)
     batches = DealtBatches(len(dataset), batch_size, share=share)
     return BatchLoader(dataset, batches, worker_count(workers, batch_size))

@@ -1,6 +1,6 @@
 """Which items make up an epoch, in which batches, for which process: decided by the run's seed and the epoch alone."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice
 
 import numpy as np
@@ -139,11 +139,13 @@ def difficulty_weights(rarity: np.ndarray, ap: np.ndarray) -> np.ndarray:
     return rarity * (1 - ap) ** 2
 
 
-def image_weights(labels: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
+def image_weights(labels: np.ndarray, counts: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return (n,) float64 how much there is to learn from each image: the sum of its objects' class weights (v6.1).
 
     Args:
-        labels: for each image (objects, 5) rows that begin with the class.
+        labels: (m, 5) rows that begin with the class, image by image.
+        counts: (n,) how many of them each image has.
         weights: (classes,) what :func:`difficulty_weights` returns.
     """
-    return np.array([weights[rows[:, 0].astype(int)].sum() for rows in labels])
+    of_image = np.repeat(np.arange(len(counts)), counts)
+    return np.bincount(of_image, weights[labels[:, 0].astype(int)], minlength=len(counts))

@@ -6,12 +6,14 @@ from typing import Literal
 
 import numpy as np
 
-from utils.data.augment import Augmentation
-from utils.data.dataset import DetectionDataset, RectSettings
+from utils.data.dataset import BGR, DetectionDataset
 from utils.data.image_cache import cache_images
-from utils.data.labels import Sample
 from utils.data.loader import BatchLoader, make_loader, make_validation_loader
+from utils.data.rect import RectSettings
+from utils.data.samples import Samples
 from utils.data.sampling import class_weights, difficulty_weights, image_weights
+from utils.data.strength import Augmentation
+from utils.data.transforms import load_transforms
 from utils.device import core_count, worker_count
 from utils.train.setup import Setup
 
@@ -35,6 +37,11 @@ class BatchSource:
     stride: int
 
     @property
+    def channels(self) -> int:
+        """Of the images."""
+        return self.setup.config.channels
+
+    @property
     def workers(self) -> int:
         """Most loader processes of this training process."""
         return min(self.setup.options.workers, max(core_count() // self.setup.processes.local_size, 1))
@@ -45,7 +52,9 @@ class BatchSource:
         strengths = {field.name: getattr(self.setup.hyp, field.name) for field in dataclasses.fields(Augmentation)}
         batch_size = min(options.batch_size, len(samples))
         rect = RectSettings(batch_size, self.stride, pad=0.0) if options.rect else None
-        dataset = DetectionDataset(samples, self.image_size, Augmentation(**strengths), rect)
+        transforms = load_transforms() if self.setup.hyp.albumentations and self.channels == BGR else None
+        augmentation = Augmentation(**strengths)
+        dataset = DetectionDataset(samples, self.image_size, augmentation, rect, self.channels, transforms)
         if options.cache and options.cache != "val":
             self._cache(dataset, "train")
         workers = worker_count(self.workers, batch_size)
@@ -61,7 +70,9 @@ class BatchSource:
             keep: keep decoded images if --cache says so. For a single pass memory is no use, while a file is there.
         """
         options, samples = self.setup.options, self.setup.samples["val"]
-        loader = make_validation_loader(samples, self.image_size, 2 * options.batch_size, stride, self.workers, share)
+        loader = make_validation_loader(
+            samples, self.image_size, 2 * options.batch_size, stride, self.workers, share, channels=self.channels
+        )
         if options.cache and (keep or options.cache == "disk"):
             self._cache(loader.dataset, "val")
         return loader
@@ -73,13 +84,13 @@ class BatchSource:
             cache_images(dataset, CACHES[self.setup.options.cache or ""], entries, processes.local_size)
 
 
-def image_weighting(samples: Sequence[Sample], classes: int) -> Weigh:
+def image_weighting(samples: Samples, classes: int) -> Weigh:
     """Return what turns the (classes,) average precisions of the last validation into weights of the images (v6.1)."""
-    labels = [sample.labels for sample in samples]
-    rarity = class_weights(np.concatenate(labels), classes)
+    labels, counts = samples.labels, samples.label_counts
+    rarity = class_weights(labels, classes)
 
     def weigh(class_ap: Sequence[float]) -> np.ndarray:
         known = np.asarray(class_ap) if len(class_ap) else np.zeros(classes)
-        return image_weights(labels, difficulty_weights(rarity, known))
+        return image_weights(labels, counts, difficulty_weights(rarity, known))
 
     return weigh

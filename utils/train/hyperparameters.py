@@ -10,8 +10,19 @@ from utils.errors import UserError, near_matches
 from utils.files import read_yaml
 from utils.log import LOGGER
 
-OPTIONAL = {"anchors", "nam_l1"}  # not in every file of v6.1, so not missed there
-FRACTIONS = ("momentum", "warmup_momentum", "flipud", "fliplr", "mosaic", "mixup", "copy_paste")
+OPTIONAL = {"anchors", "nam_l1", "mosaic9", "cutout", "albumentations"}  # not in files of v6.1
+FRACTIONS = (
+    "momentum",
+    "warmup_momentum",
+    "flipud",
+    "fliplr",
+    "mosaic",
+    "mixup",
+    "copy_paste",
+    "mosaic9",
+    "cutout",
+    "albumentations",
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +59,9 @@ class Hyperparameters:
     mosaic: float = 1.0  # probability
     mixup: float = 0.0  # probability
     copy_paste: float = 0.0  # fraction of outlined objects
+    mosaic9: float = 0.0  # fraction of mosaics with nine tiles instead of four
+    cutout: float = 0.0  # probability
+    albumentations: float = 1.0  # probability that v6.1's optional transforms are tried, if the package is there
     label_smoothing: float = 0.0  # from the command line, as in v6.1
 
 

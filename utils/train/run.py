@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from utils.checkpoint import Checkpoint
+from utils.data.doctor.diagnose import verdict
 from utils.data.loader import QUAD, Batch, BatchLoader
 from utils.eval.evaluate import Evaluation
 from utils.eval.plots import save_label_plot
@@ -72,7 +72,7 @@ class Run:
         setup.processes.copy_from_main(model.state_dict().values())  # another kind of machine may draw other numbers
         if resumed:
             model.load_state_dict(resumed.state)  # which says what rounding does to this very network
-        precision = choose_precision(options.precision, model, setup.device, self.image_size)
+        precision = choose_precision(options.precision, model, setup.device, self.image_size, model.channels)
         self.precision = setup.processes.broadcast(precision)  # or need other precision
         if options.batch_size == -1:
             options.batch_size = self._choose_batch_size()
@@ -141,7 +141,7 @@ class Run:
 
     def _empty_batch(self, size: int, image_hw: tuple[int, int]) -> Batch:
         """Return ``size`` black images of ``image_hw`` px, each with an object."""
-        images = torch.zeros(size, 3, *image_hw, dtype=torch.uint8)
+        images = torch.zeros(size, self.model.channels, *image_hw, dtype=torch.uint8)
         targets = torch.tensor([[index, 0, 0.5, 0.5, 0.2, 0.2] for index in range(size)])
         return Batch(images.contiguous(memory_format=torch.channels_last), targets, [], [], [], [])
 
@@ -249,12 +249,12 @@ class Run:
         setup, options = self.setup, self.setup.options
         for line in describe_run(setup.hyp, setup.samples, setup.config.names):
             LOGGER.info(line)
+        LOGGER.info(verdict(setup.samples, setup.config, options.imgsz))
         write_yaml(folder / "model.yaml", self.model.yaml)
         write_yaml(folder / "opt.yaml", dataclasses.asdict(options) | {"save_dir": str(folder)})
         write_yaml(folder / "hyp.yaml", as_dict(setup.hyp))
         if not options.noplots:
-            labels = np.concatenate([sample.labels for sample in setup.samples["train"]])
-            save_label_plot(labels, setup.config.names, folder / "labels.jpg")
+            save_label_plot(setup.samples["train"].labels, setup.config.names, folder / "labels.jpg")
 
 
 class _Reporter(Hook):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 
 from utils.data.config import DatasetConfig
-from utils.data.labels import Sample
+from utils.data.samples import Samples
 from utils.distributed import Processes
 from utils.eval.evaluate import EvaluationSettings
 from utils.train.hyperparameters import Hyperparameters
@@ -28,7 +28,7 @@ class Setup:
     options: TrainOptions
     hyp: Hyperparameters
     config: DatasetConfig
-    samples: dict[str, list[Sample]]
+    samples: dict[str, Samples]
     device: torch.device
     processes: Processes = field(default_factory=Processes)
 
