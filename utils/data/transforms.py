@@ -16,27 +16,24 @@ Transforms = Callable[[np.ndarray, int], np.ndarray]  # (H, W, 3) uint8 image, s
 
 
 class AlbumentationsList:
-    """v6.1's list of Albumentations; all of them leave boxes where they are.
+    """v6.1's list of Albumentations; all of them leave boxes where they are, and those of probability 0 are left out.
 
-    Most of the time an image passes unchanged. The three transforms with probability 0 are left out.
+    Whether one is applied is drawn here: seeded alike, the package's own would all come together or not at all.
     """
 
     def __init__(self) -> None:
-        import albumentations
+        import albumentations as package
 
-        self.compose = albumentations.Compose(
-            [
-                albumentations.Blur(p=RARELY),
-                albumentations.MedianBlur(p=RARELY),
-                albumentations.ToGray(p=RARELY),
-                albumentations.CLAHE(p=RARELY),
-            ]
-        )
+        self.transforms = [kind(p=1) for kind in (package.Blur, package.MedianBlur, package.ToGray, package.CLAHE)]
 
     def __call__(self, image: np.ndarray, seed: int) -> np.ndarray:
-        """Return (H, W, 3) uint8 ``image`` transformed as ``seed`` decides."""
-        self.compose.set_random_seed(seed)
-        return self.compose(image=image)["image"]
+        """Return (H, W, 3) uint8 ``image`` with the transforms that ``seed`` decides, none most of the time."""
+        generator = np.random.default_rng(seed)
+        for transform in self.transforms:
+            if generator.random() < RARELY:
+                transform.set_random_seed(int(generator.integers(2**32)))
+                image = transform(image=image)["image"]
+        return image
 
 
 def load_transforms() -> Transforms | None:
@@ -47,7 +44,11 @@ def load_transforms() -> Transforms | None:
     if int(version.split(".")[0]) < OLDEST:
         LOGGER.warning(f"WARNING: {PACKAGE} {version} is not used: version {OLDEST} or newer is needed")
         return None
-    transforms = AlbumentationsList()
-    names = ", ".join(type(transform).__name__ for transform in transforms.compose.transforms)
+    try:
+        transforms = AlbumentationsList()
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        LOGGER.warning(f"WARNING: {PACKAGE} {version} is not used: {type(error).__name__}: {error}")
+        return None
+    names = ", ".join(type(transform).__name__ for transform in transforms.transforms)
     LOGGER.info(f"{PACKAGE} {version}: {names}, each on {RARELY:.0%} of the images; 'albumentations: 0' for none")
     return transforms
