@@ -151,6 +151,7 @@ def build(samples, size=96, augmentation=STRONG, rect=None):
 def test_next_run_finds_the_file(samples, folder, no_decoding, caplog):
     expected = digest_of(build(samples))
     no_decoding()
+    caplog.clear()
     with caplog.at_level(logging.INFO, "yolov5"):
         assert digest_of(build(samples)) == expected
         build(samples, rect=RectSettings(2))  # another order of items, the same file
