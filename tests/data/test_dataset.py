@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tests.golden_data import load_golden, shared_path
+from utils.data import dataset as dataset_module
 from utils.data.config import DatasetConfig
 from utils.data.dataset import DetectionDataset, load_samples
 from utils.data.rect import RectSettings, rect_batches
@@ -239,3 +240,51 @@ def test_coco128(monkeypatch, tmp_path):
     assert len(samples) == 128
     assert sum(len(sample.labels) > 0 for sample in samples) == 126
     assert sum(len(sample.labels) for sample in samples) == 929
+
+
+@pytest.mark.parametrize("size_hw", [(10, 5000), (5000, 10), (40, 20_000), (10, 10)])
+@pytest.mark.parametrize("strength", [None, Augmentation(scale=0.5, mosaic=1.0), STRONG])
+def test_images_of_odd_shape(tmp_path, size_hw, strength):
+    samples = make_samples(tmp_path, [size_hw, (64, 64)])
+    dataset = DetectionDataset(samples, 64, strength)
+    for seed in range(8):
+        item = dataset[(0, seed) if strength else 0]
+        assert item.image.shape == (64, 64, 3) and np.isfinite(item.targets).all()
+        assert ((item.targets[:, 1:] >= 0) & (item.targets[:, 1:] <= 1)).all()
+
+
+def test_large_jpeg_is_decoded_at_a_fraction_for_training_only(tmp_path, monkeypatch):
+    asked = []
+    ours = dataset_module.read_image
+    monkeypatch.setattr(dataset_module, "read_image", lambda *words: asked.append(words[2]) or ours(*words))
+    rows, columns = np.mgrid[:600, :900]
+    cv2.imwrite(
+        str(tmp_path / "a.jpg"), np.dstack([rows * 255 // 600, columns * 255 // 900, rows * 0]).astype(np.uint8)
+    )
+    sample = Sample(tmp_path / "a.jpg", (600, 900), np.zeros((0, 5), np.float32), [])
+    reduced = DetectionDataset([sample], 96, Augmentation()).decode(0)
+    whole = DetectionDataset([sample], 96).decode(0)
+    assert asked == [9, 1] and reduced.shape == whole.shape == (64, 96, 3)
+    assert np.abs(reduced.astype(int) - whole).max() <= 3
+
+
+def test_mosaic9_and_named_tiles(samples):
+    dataset = DetectionDataset(samples, 96, Augmentation(mosaic=1.0, mosaic9=1.0, scale=0.5))
+    items = [dataset[0, seed, 3, 3, 4] for seed in range(20)]
+    assert {3, 4} <= {number for item in items for number in item.targets[:, 0]}
+    assert max(len(item.targets) for item in items) > 4
+
+
+def test_polygons_of_copy_paste_reach_the_item(samples):
+    for sample in samples:
+        x, y, width, height = sample.labels[0, 1:]
+        corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) / 2
+        sample.segments.append(([x, y] + corners * [width, height]).astype(np.float32))
+    without = DetectionDataset(samples, 128, Augmentation(mosaic=1.0))
+    pasting = DetectionDataset(samples, 128, Augmentation(mosaic=1.0, copy_paste=1.0))
+    counts = [(len(without[0, seed].targets), len(pasting[0, seed].targets)) for seed in range(20)]
+    assert sum(more for _, more in counts) > sum(fewer for fewer, _ in counts) + 10
+    for seed in range(10):
+        item = pasting[0, seed]
+        # A pasted object may bring a line of what touches it.
+        assert all((pixels_of(item, row) > 240).mean() > 0.9 for row in range(len(item.targets)))
