@@ -80,7 +80,17 @@ def test_adds_to_a_folder_and_keeps_what_is_there(tmp_path):
 @pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
 @pytest.mark.parametrize(
     "name",
-    ["../evil.txt", "a/../../evil.txt", "/evil.txt", "C:/evil.txt", "c:evil.txt", "..\\evil.txt", "a\\..\\..\\e"],
+    [
+        "../evil.txt",
+        "a/../../evil.txt",
+        "/evil.txt",
+        "C:/evil.txt",
+        "c:evil.txt",
+        "..\\evil.txt",
+        "a\\..\\..\\e",
+        "a/C:/e",
+        "a/.. /e",
+    ],
 )
 def test_paths_that_lead_out_are_refused(tmp_path, kind, name):
     (tmp_path / "in").mkdir()

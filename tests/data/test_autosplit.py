@@ -81,6 +81,14 @@ def test_training_finds_what_the_lists_name(tmp_path):
     assert list(list_images([tmp_path / "autosplit_train.txt"])) == [folder / "a.jpg", folder / "sub/b.png"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
+def test_a_name_that_no_list_can_hold_is_told(tmp_path):
+    folder = make(tmp_path, ["a.jpg", "b\nc.jpg"])
+    with pytest.raises(UserError, match=r"b\\nc\.jpg' cannot be in a list of one path a line; rename it"):
+        run(folder=folder)
+    assert lists_in(tmp_path)["train"] is None
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -1,7 +1,9 @@
+import gc
 import hashlib
 import logging
 import os
 import threading
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -35,6 +37,17 @@ def samples(tmp_path, folder):
     for sample in samples:
         cv2.imwrite(str(sample.image), generator.integers(0, 256, (*sample.size_hw, 3)).astype(np.uint8))
     return samples
+
+
+@pytest.fixture(autouse=True)
+def own_notes(tmp_path, monkeypatch):
+    """Keep notes of pixels in memory where no other test looks."""
+    (tmp_path / "notes").mkdir()
+    monkeypatch.setattr(image_cache.tempfile, "tempdir", str(tmp_path / "notes"))
+
+
+def notes():
+    return list(Path(image_cache.tempfile.gettempdir()).glob("*.pixels"))
 
 
 @pytest.fixture
@@ -127,6 +140,33 @@ def test_processes_find_the_pixels_in_memory(samples, no_decoding):
     assert_equal(items_of(second), expected)
     del first
     assert_equal(items_of(second), expected)  # the one that made it may go
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="processes share memory on Linux only")
+def test_note_that_leads_elsewhere_is_not_followed(samples):
+    """Such as to a pipe that has got the number of a file that is gone: opening it would wait for ever."""
+    dataset = DetectionDataset(samples, 96, STRONG)
+    cache_images(dataset, "ram")
+    (note,) = notes()
+    reading, writing = os.pipe()
+    note.write_text(f"/proc/{os.getpid()}/fd/{reading}")
+    os.write(writing, b"x" * 200)
+    other = DetectionDataset(samples, 96, STRONG)
+    cache_images(other, "ram")
+    assert other.cached is not None and os.read(reading, 300) == b"x" * 200
+    os.close(reading)
+    os.close(writing)
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="processes share memory on Linux only")
+def test_nothing_is_left_of_pixels_in_memory(samples):
+    before = len(os.listdir("/proc/self/fd"))
+    dataset = DetectionDataset(samples, 96, STRONG)
+    cache_images(dataset, "ram")
+    assert len(notes()) == 1
+    del dataset
+    gc.collect()
+    assert notes() == [] and len(os.listdir("/proc/self/fd")) == before
 
 
 def test_without_shared_memory_each_process_has_its_own(samples, no_decoding, monkeypatch):

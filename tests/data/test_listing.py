@@ -41,6 +41,18 @@ def test_missing_entry_is_named(tmp_path):
         list_images([tmp_path / "nowhere"])
 
 
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        ("d.1/images/a", "d.1/labels/a.txt"),
+        ("d/images.2/a.b.png", "d/images.2/a.b.txt"),
+        ("/images/x.jpg", "/labels/x.txt"),
+    ],
+)
+def test_dots_of_folders_are_no_suffix(image, expected):
+    assert label_path(Path(image)) == Path(expected)
+
+
 def test_folder_that_leads_to_itself_is_entered_once(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.jpg").touch()

@@ -302,3 +302,11 @@ def test_loader_parts_can_be_sent_to_spawned_workers(samples):
     dataset = DetectionDataset(samples, 64, STRONG)
     copy = pickle.loads(pickle.dumps(dataset))  # noqa: S301 - made in this line
     np.testing.assert_array_equal(copy[1, 2].image, dataset[1, 2].image)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 6])
+def test_quad_takes_any_number_of_channels(channels):
+    """In half of the cases one image is enlarged, else four are put side by side."""
+    image = np.full((8, 8, channels), 7, np.uint8)
+    item = Item(image, np.zeros((0, 5), np.float32), "a.png", (8, 8), 1.0, (0.0, 0.0))
+    assert enlarge_item(item).image.shape == tile_items([item] * 4).image.shape == (16, 16, channels)

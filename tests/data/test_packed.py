@@ -60,6 +60,9 @@ def test_unpacked_once_and_again_when_changed(packed, tmp_path):
     load_dataset_config(archive)
     assert image.read_bytes() == b"mine"
     os.utime(image, (1, 1))  # older than the unpacking: not the user's
+    for suffix in (".cache", ".images"):  # of labels and of pixels: ours
+        (tmp_path / "datasets" / "toy" / f"train{suffix}").write_bytes(b"ours")
+        os.utime(tmp_path / "datasets" / "toy" / f"train{suffix}", (4_000_000_000, 4_000_000_000))
     load_dataset_config(packed(mtime=1_000_000_001))
     assert image.read_bytes() == b"jpeg"
     assert [path.name for path in (tmp_path / "datasets").iterdir()] == ["toy"]

@@ -127,9 +127,9 @@ def test_another_number_of_channels(tmp_path, pixels, asked, message):
         read_image(file, asked)
 
 
-@pytest.mark.parametrize("channels", [1, 2])
-def test_values_that_are_no_whole_numbers(tmp_path, channels):
-    write_pages(tmp_path / "a.tif", [np.full((14, 15), 0.5, np.float32)] * channels)
+@pytest.mark.parametrize(("channels", "pages"), [(1, 1), (2, 2), (3, 1)])
+def test_values_that_are_no_whole_numbers(tmp_path, channels, pages):
+    write_pages(tmp_path / "a.tif", [np.full((14, 15), 0.5, np.float32)] * pages)
     with pytest.raises(UserError, match=r"holds float32 values, expected whole numbers of 8 or 16 bits"):
         read_image(tmp_path / "a.tif", channels)
 

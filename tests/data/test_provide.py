@@ -164,7 +164,7 @@ def test_program_code_is_never_run(web, toy, tmp_path, code):
 def test_program_code_does_not_matter_when_the_data_are_there(toy, tmp_path):
     for split in ("train", "val"):
         (tmp_path / "datasets" / "toy" / "images" / split).mkdir(parents=True)
-    load_dataset_config(toy("import os"))
+    assert load_dataset_config(toy("import os")).root == tmp_path / "datasets" / "toy"
 
 
 def test_damaged_archive_is_fetched_anew(web, toy, tmp_path):

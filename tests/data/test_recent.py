@@ -35,6 +35,6 @@ def test_remembered_images_cannot_be_written_to():
 
 def test_processes_share_the_budget(monkeypatch):
     monkeypatch.setattr("utils.data.recent.available_memory", lambda: 1_000_000)
-    assert recent_budget(4) == recent_budget(0) // 4 == 25_000
+    assert recent_budget(4) == recent_budget(1) // 4 == 25_000
     monkeypatch.setattr("utils.data.recent.available_memory", lambda: 10**12)
     assert recent_budget(1) == 1 << 30

@@ -98,5 +98,7 @@ def test_arrays_must_fit_each_other():
     stored = some()
     with pytest.raises(ValueError, match="images"):
         Samples(stored.images, stored.sizes_hw[:2], stored.boxes, stored.outlines, stored.points)
+    with pytest.raises(ValueError, match="NUL"):
+        Texts.of(["a", "b\0c"])
     with pytest.raises(ValueError, match="end"):
         Texts(np.frombuffer(b"a\0b", np.uint8))

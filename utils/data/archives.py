@@ -59,6 +59,16 @@ def is_archive(name: str, suffixes: tuple[str, ...] = SUFFIXES) -> bool:
     return name.lower().endswith(suffixes)
 
 
+def stays_inside(name: str) -> bool:
+    """Tell whether the relative path ``name``, from a stranger, stays in its folder on every system.
+
+    Windows takes a backslash for a separator, a drive anywhere in a path for a new start, and ``".. "`` for ``".."``.
+    """
+    path = PurePosixPath(name.replace("\\", "/"))
+    leading_out = (re.match(r"[A-Za-z]:", part) or not part.strip(". ") for part in path.parts)
+    return not (path.is_absolute() or "\0" in name or any(leading_out))
+
+
 def unpack(archive: Path, folder: Path, drop_top: bool = False) -> None:
     """Unpack ``archive`` (zip, tar, tar.gz, tar.bz2, tar.xz, or one file in .gz) into ``folder``.
 
@@ -131,9 +141,9 @@ class _Receiver:
         self.entries += 1
         if self.entries > MOST_ENTRIES:
             raise self.refuse(f"has more than {MOST_ENTRIES:,} entries")
-        path = PurePosixPath(name.replace("\\", "/"))  # a separator on Windows, where some archives come from
-        if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", name) or "\0" in name:
+        if not stays_inside(name):
             raise self.refuse(f"holds the path {name!r}, which leads out of its folder")
+        path = PurePosixPath(name.replace("\\", "/"))
         if "__MACOSX" in path.parts or path.name.startswith("._"):
             return None
         return self.folder / path

@@ -18,7 +18,7 @@ from utils.data.strength import Augmentation
 HIDDEN_MOST = 0.30  # share of a box that a pasted object may hide
 CUTOUT_SIDES = (0.5, *(0.25,) * 2, *(0.125,) * 4, *(0.0625,) * 8, *(0.03125,) * 16)  # fractions of the image's sides
 CUTOUT_GREYS = (64, 191)
-CUTOUT_SMALL = 0.03  # cutouts of at most this fraction leave all labels
+CUTOUT_SMALL = 0.03  # cutouts of at most this fraction leave all labels; v6.1's are all larger
 CUTOUT_HIDDEN_MOST = 0.60  # an object hidden by this share or more is no longer there
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from utils.data.listing import IMAGE_SUFFIXES, has_suffix, label_path
+from utils.data.listing import IMAGE_SUFFIXES, has_suffix, label_path, printable
 from utils.errors import UserError
 from utils.files import atomic_write
 from utils.options import make_options, option, run_command
@@ -125,8 +125,14 @@ def write_lists(folder: Path, lists: dict[str, list[Path]]) -> None:
             file.unlink(missing_ok=True)
             continue
         with atomic_write(file) as temporary:
-            lines = [f"./{image.relative_to(folder).as_posix()}\n" for image in images]
-            temporary.write_bytes("".join(lines).encode())
+            temporary.write_bytes("".join(_line(image, folder) for image in images).encode())
+
+
+def _line(image: Path, folder: Path) -> str:
+    path = image.relative_to(folder).as_posix()
+    if printable(path) != path:
+        raise UserError(f"'{printable(str(image))}' cannot be in a list of one path a line; rename it")
+    return f"./{path}\n"
 
 
 def run(**options: Any) -> dict[str, int]:

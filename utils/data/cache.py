@@ -8,7 +8,6 @@ anew.
 """
 
 import hashlib
-import io
 import os
 import time
 import zipfile
@@ -215,13 +214,13 @@ def _save(file: Path, memory: Memory) -> None:
         "point_counts": samples.points.counts,
         "points": samples.points.rows,
     }
-    body = io.BytesIO()
-    np.savez(body, **{name: arrays[name].astype(kind, copy=False) for name, (kind, _) in LAYOUT.items()})  # type: ignore[arg-type]
-    body.seek(0)
-    letters = _hash(body)
-    with atomic_write(file) as temporary, temporary.open("wb") as stream:
+    with atomic_write(file) as temporary, temporary.open("w+b") as stream:
+        stream.write(bytes(HASH_LETTERS))
+        np.savez(stream, **{name: arrays[name].astype(kind, copy=False) for name, (kind, _) in LAYOUT.items()})  # type: ignore[arg-type]
+        stream.seek(HASH_LETTERS)
+        letters = _hash(stream)
+        stream.seek(0)
         stream.write(letters)
-        stream.write(body.getbuffer())
 
 
 def _hash(stream: IO[bytes]) -> bytes:

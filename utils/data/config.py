@@ -16,7 +16,7 @@ from utils.log import LOGGER
 
 KEYS = ("path", "train", "val", "test", "nc", "names", "ch", "download", "generator")
 FOREIGN_KEYS = ("roboflow",)  # written by a common labelling service; says nothing we need
-MOST_CHANNELS = 512
+MOST_CHANNELS = 128  # OpenCV 5 resizes and moves no images of more
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,9 @@ def _read_path(file: Path, content: dict[str, Any]) -> str | None:
 def _read_channels(file: Path, content: dict[str, Any]) -> int:
     channels = content.get("ch", 3)
     if not isinstance(channels, int) or isinstance(channels, bool) or not 1 <= channels <= MOST_CHANNELS:
-        raise UserError(f"{file}: 'ch' is {channels!r}, expected the number of channels of the images, 1 or more")
+        raise UserError(
+            f"{file}: 'ch' is {channels!r}, expected the number of channels of the images, 1 to {MOST_CHANNELS}"
+        )
     return channels
 
 

@@ -246,7 +246,7 @@ class DetectionDataset(Dataset[Item]):
         return collage.warp(matrix, output_hw, draw.scale)
 
     def _tiles(self, index: int, others: list[int], count: int, generator: Generator) -> list[Tile]:
-        """Return sample ``index`` and ``count`` - 1 more in random order: ``others`` first, then any (v6.1)."""
+        """Return sample ``index`` and ``count`` - 1 others in random order: the given ones, then any."""
         drawn = generator.integers(len(self), size=max(count - 1 - len(others), 0)).tolist()
         return [self._tile(int(number)) for number in generator.permutation([index, *others, *drawn])]
 

@@ -7,6 +7,7 @@ see the memory of the one that filled it, and whoever wants the same images find
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 import threading
 import time
@@ -166,13 +167,12 @@ def _find_or_share(dataset: DetectionDataset, layout: Layout) -> MappedFile:
     """
     key, size = _fingerprint(dataset), layout.total
     note = Path(tempfile.gettempdir()) / f"yolov5-nam-{key[:16]}.pixels"
-    with suppress(OSError, ValueError):
-        file = Path(note.read_text())
-        if _holds(file, key, size):
-            return MappedFile(file, key, size)
+    found = _follow(note, key, size)
+    if found:
+        return found
     _require_room(HEADER + size, available_memory(), "of memory")
     descriptor = os.memfd_create("yolov5-nam-images")
-    file = Path(f"/proc/{os.getpid()}/fd/{descriptor}")
+    file = _name_of(descriptor)
     try:
         os.ftruncate(descriptor, HEADER + size)
         _fill(np.memmap(file, np.uint8, "r+", HEADER), dataset, layout)
@@ -181,10 +181,38 @@ def _find_or_share(dataset: DetectionDataset, layout: Layout) -> MappedFile:
     except BaseException:
         os.close(descriptor)
         raise
-    weakref.finalize(pixels, os.close, descriptor)
     with suppress(OSError), atomic_write(note) as temporary:
         temporary.write_text(str(file))
+    weakref.finalize(pixels, _let_go, descriptor, os.getpid(), note)
     return pixels
+
+
+def _follow(note: Path, key: str, size: int) -> MappedFile | None:
+    """Return the pixels that another process of this user has told of in ``note``, if they are those of ``key``."""
+    try:
+        if note.stat().st_uid != os.getuid():
+            return None
+        file = Path(note.read_text())
+        if not _holds(file, key, size):
+            return None
+        descriptor = os.open(file, os.O_RDONLY)  # of our own: the other process may end before ours
+    except (OSError, ValueError):
+        return None
+    pixels = MappedFile(_name_of(descriptor), key, size)
+    weakref.finalize(pixels, os.close, descriptor)
+    return pixels
+
+
+def _name_of(descriptor: int) -> Path:
+    """Return by what path all processes of this user can open a file that has no name."""
+    return Path(f"/proc/{os.getpid()}/fd/{descriptor}")
+
+
+def _let_go(descriptor: int, process: int, note: Path) -> None:
+    os.close(descriptor)
+    with suppress(OSError):
+        if os.getpid() == process and note.read_text() == f"/proc/{process}/fd/{descriptor}":
+            note.unlink()
 
 
 def _fill(pixels: np.ndarray, dataset: DetectionDataset, layout: Layout) -> None:
@@ -255,8 +283,11 @@ def _fingerprint(dataset: DetectionDataset) -> str:
 def _holds(file: Path, key: str, size: int) -> bool:
     """Tell whether ``file`` has the ``key`` and, after it, ``size`` bytes."""
     try:
+        status = os.stat(file)
+        if not stat.S_ISREG(status.st_mode) or status.st_size != HEADER + size:  # to open a pipe would wait, or take
+            return False
         with file.open("rb") as stream:
-            return stream.read(HEADER) == key.encode() and file.stat().st_size == HEADER + size
+            return stream.read(HEADER) == key.encode()
     except OSError:
         return False
 

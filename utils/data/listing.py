@@ -53,7 +53,10 @@ def label_path(image: Path) -> Path:
 
 def label_name(image: str) -> str:
     """Return the same as :func:`label_path` for names."""
-    before, found, behind = os.path.splitext(image)[0].rpartition(IMAGES_FOLDER)
+    stem, _, suffix = image.rpartition(".")
+    if not stem or os.sep in suffix:  # the dot is elsewhere
+        stem = image
+    before, found, behind = stem.rpartition(IMAGES_FOLDER)
     return f"{before}{found and LABELS_FOLDER}{behind}.txt"
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from utils.data.dataset import DetectionDataset, Item, SeededKey
-from utils.data.recent import RecentImages, recent_budget
+from utils.data.letterbox import with_channels
 from utils.data.rect import RectSettings
 from utils.data.samples import Sample
 from utils.data.sampling import DealtBatches, SeededBatches
@@ -88,7 +88,7 @@ def quad_item(dataset: DetectionDataset, group: list[SeededKey]) -> Item:
 def enlarge_item(item: Item) -> Item:
     """Return ``item`` with twice the side, bilinear. Grey levels are cut off, not rounded, as in v6.1."""
     large = cv2.resize(item.image.astype(np.float32), None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
-    return item._replace(image=large.astype(np.uint8))
+    return item._replace(image=with_channels(large.astype(np.uint8)))
 
 
 def tile_items(items: Sequence[Item]) -> Item:
@@ -226,7 +226,6 @@ def make_loader(
     if dataset.rect and dataset.rect.batch_size != batch_size:
         raise ValueError(f"data set with batches of {dataset.rect.batch_size} loaded in batches of {batch_size}")
     shuffle = shuffle and dataset.rect is None
-    dataset.recent = RecentImages(recent_budget(workers))
     batches = SeededBatches(len(dataset), batch_size, shuffle, seed, share, QUAD if quad else 1)
     return BatchLoader(dataset, batches, workers, pin_memory, quad)
 

@@ -12,7 +12,7 @@ from utils.interrupts import interrupts_held_back
 from utils.log import LOGGER
 
 MARK = ".unpacked.json"  # in the folder: what archive it comes from
-CACHE_SUFFIXES = (".cache", ".npy")  # written by us beside the data
+CACHE_SUFFIXES = (".cache", ".images")  # written by us beside the data
 
 
 def unpacked_yaml(archive: Path) -> Path:

@@ -10,7 +10,7 @@ from PIL import Image
 from utils.data.headers import EXIF_ORIENTATION
 from utils.errors import UserError
 
-CONVERTED = {3: cv2.IMREAD_COLOR, 1: cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH}  # any file can be made one of these
+CONVERTED = {3: cv2.IMREAD_COLOR, 1: cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH}  # of nearly any file
 JPEG_START = b"\xff\xd8"
 REDUCED = (  # divisor of the sides, and the flag for colour and grey
     (8, cv2.IMREAD_REDUCED_COLOR_8, cv2.IMREAD_REDUCED_GRAYSCALE_8),
@@ -40,7 +40,8 @@ def read_image(path: Path, channels: int = 3, shrink: int = 1) -> np.ndarray | N
         data = np.fromfile(path, np.uint8)
         if not len(data):
             return None
-        pages = _decode_all(data) if channels not in CONVERTED else _decode_one(data, _flags(data, channels, shrink))
+        pages = _decode_one(data, _flags(data, channels, shrink)) if channels in CONVERTED else []
+        pages = pages or _decode_all(data)  # also of what cannot be converted: to say why
     except (OSError, cv2.error):
         return None
     if not pages:
@@ -48,12 +49,13 @@ def read_image(path: Path, channels: int = 3, shrink: int = 1) -> np.ndarray | N
     if len({page.shape[:2] for page in pages}) > 1:
         raise UserError(f"'{path}' has pages of several sizes, which cannot be the channels of one image")
     image = pages[0] if pages[0].ndim == 3 and len(pages) == 1 else np.dstack(pages)
+    image = _to_eight_bits(image, path)
     if image.shape[2] != channels:
         raise UserError(
             f"'{path}' has {image.shape[2]} channels, expected {channels}, the 'ch' of the data set or model; "
-            "correct the file or 'ch' (1 and 3 take any image)"
+            "correct the file or 'ch' (1 and 3 take nearly any image)"
         )
-    return _to_eight_bits(image, path)
+    return image
 
 
 def _flags(data: np.ndarray, channels: int, shrink: int) -> int:

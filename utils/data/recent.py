@@ -38,5 +38,5 @@ class RecentImages:
 
 
 def recent_budget(processes: int) -> int:
-    """Return the bytes for each of so many loader processes, a fair part of what is free."""
-    return int(min(MOST, SHARE * available_memory())) // max(processes, 1)
+    """Return the bytes for each of so many loader processes of a machine, a fair part of what is free."""
+    return int(min(MOST, SHARE * available_memory())) // processes

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from utils.data.archives import is_archive
+from utils.data.archives import is_archive, stays_inside
 from utils.data.download import SCHEMES
 from utils.errors import UserError, near_matches
 from utils.files import safe_name
@@ -209,7 +209,6 @@ def _name_of(url: str) -> str:
 
 def _inside(where: str, key: str, value: Any) -> str:
     """Return ``value`` as a path that stays inside the folder of the data set."""
-    path = PurePosixPath(str(value).replace("\\", "/"))
-    if not isinstance(value, str) or path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", value):
+    if not isinstance(value, str) or not stays_inside(value):
         raise UserError(f"{where}: '{key}' is {value!r}, expected a path inside the folder of the data set")
-    return str(path)
+    return str(PurePosixPath(value.replace("\\", "/")))

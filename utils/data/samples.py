@@ -108,9 +108,16 @@ class Texts(Sequence[str]):
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> "Texts":
-        """Store ``texts``."""
-        joined = b"".join([os.fsencode(text) + END for text in texts])
-        return cls(np.frombuffer(joined, np.uint8))
+        """Store ``texts``.
+
+        Raises:
+            ValueError: one contains a NUL.
+        """
+        ended = [*texts, ""]
+        stored = cls(np.frombuffer(os.fsencode(END.decode().join(ended)), np.uint8))
+        if len(stored) != len(ended) - 1:
+            raise ValueError("a text contains a NUL")
+        return stored
 
     @classmethod
     def concatenate(cls, parts: Sequence["Texts"]) -> "Texts":

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import importlib.util
+import os
 from collections.abc import Callable
 
 import numpy as np
@@ -22,6 +23,7 @@ class AlbumentationsList:
     """
 
     def __init__(self) -> None:
+        os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for news of itself
         import albumentations as package
 
         self.transforms = [kind(p=1) for kind in (package.Blur, package.MedianBlur, package.ToGray, package.CLAHE)]

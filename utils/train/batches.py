@@ -9,6 +9,7 @@ import numpy as np
 from utils.data.dataset import BGR, DetectionDataset
 from utils.data.image_cache import cache_images
 from utils.data.loader import BatchLoader, make_loader, make_validation_loader
+from utils.data.recent import RecentImages, recent_budget
 from utils.data.rect import RectSettings
 from utils.data.samples import Samples
 from utils.data.sampling import class_weights, difficulty_weights, image_weights
@@ -58,6 +59,7 @@ class BatchSource:
         if options.cache and options.cache != "val":
             self._cache(dataset, "train")
         workers = worker_count(self.workers, batch_size)
+        dataset.recent = RecentImages(recent_budget(max(workers, 1) * processes.local_size))
         pin_memory = self.setup.device.type == "cuda"
         return make_loader(dataset, batch_size, workers, True, options.seed, pin_memory, options.quad, processes.share)
 

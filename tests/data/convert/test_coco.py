@@ -17,6 +17,7 @@ from utils.data.config import load_dataset_config
 from utils.data.convert import convert
 from utils.data.convert.coco import split_of
 from utils.data.convert.geometry import join_polygons
+from utils.data.convert.images import RENAMED
 from utils.errors import UserError
 
 CATEGORIES = [{"id": 7, "name": "cat"}, {"id": 3, "name": "dog"}]
@@ -184,7 +185,7 @@ def test_images_with_equal_stems_get_label_files_of_their_own(tmp_path):
         write_image(source / "images/train" / name)
     report = convert_and_count("coco", source, tmp_path / "out")
     assert images_of(tmp_path / "out") == ["train/A_3.png", "train/a.png", "train/a_2.jpg", "train/up/a.bmp"]
-    assert report.changes == {"images renamed, another of the split has the same stem": 2}
+    assert report.changes == {RENAMED: 2}
 
 
 @pytest.mark.parametrize(

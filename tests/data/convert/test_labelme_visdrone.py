@@ -19,6 +19,10 @@ from utils.data.convert import convert
 from utils.data.convert.visdrone import NAMES
 from utils.errors import UserError
 
+HUGE_PNG = base64.b64encode(
+    bytes.fromhex("89504e470d0a1a0a0000000d49484452000f4240000f42400802000000d30faf2a")
+).decode()
+
 
 def shape(kind="rectangle", points=((4, 2), (24, 12)), label="cat"):
     return {"label": label, "shape_type": kind, "points": points}
@@ -96,6 +100,7 @@ def test_labelme_image_inside_the_json(tmp_path, suffix, written):
         ({"imagePath": 5}, "the image is missing"),
         ({"imagePath": "gone.png", "imageData": "%%%"}, "its imageData holds no image"),
         ({"imagePath": "gone.png", "imageData": "aGVsbG8="}, "its imageData holds no image"),
+        ({"imagePath": "gone.png", "imageData": HUGE_PNG}, "its imageData holds no image"),
         ({"shapes": None}, "unusable JSON"),
     ],
 )
@@ -159,13 +164,14 @@ def test_visdrone_splits_and_files_without_partner(tmp_path):
     row = "4,2,20,10,1,4,0,0\n"
     for split in ("VisDrone2019-DET-train", "VisDrone2019-DET-val", "VisDrone2019-DET-test-dev"):
         visdrone(tmp_path / "in", row, split)
-    write_image(tmp_path / "in/VisDrone2019-DET-val/images/background.jpg")
+    for name in ("background.jpg", "a.png"):  # the latter has the objects of a.jpg
+        write_image(tmp_path / "in/VisDrone2019-DET-val/images" / name)
     write_text(tmp_path / "in/VisDrone2019-DET-val/annotations/gone.txt", row)
     report = convert_and_count("visdrone", tmp_path / "in", tmp_path / "out")
-    assert report.images_out == {"test": 1, "train": 1, "val": 2}
+    assert report.images_out == {"test": 1, "train": 1, "val": 3}
     assert re.match("its image is left out: the image is missing: 'gone'", report.lost_boxes[0].reason)
     single = convert_and_count("visdrone", tmp_path / "in/VisDrone2019-DET-val", tmp_path / "one")
-    assert single.images_out == {"val": 2}
+    assert single.images_out == {"val": 3}
 
 
 def test_visdrone_without_annotations(tmp_path):

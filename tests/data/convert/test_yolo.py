@@ -125,6 +125,13 @@ def test_dropped_rows(tmp_path, row, reason):
     assert "line 3" in report.lost_boxes[0].where
 
 
+def test_polygons_count_by_their_boxes_and_rounding_does_not_count(tmp_path):
+    """As in training, which looks at the box of a polygon, and at single precision."""
+    rows = {"a": "0 -0.1 0.5 0.9 0.2 0.9 0.9 0.5 0.95\n", "b": "0 0.5 0.5 1.00000001 0.5\n"}
+    report = convert_and_count("yolo", make(tmp_path / "in", rows), tmp_path / "out")
+    assert report.boxes_out == {0: 2} and not report.lost_boxes
+
+
 def test_an_image_without_labels_is_kept_and_a_broken_one_is_not(tmp_path):
     source = make(tmp_path / "in", {"a": "", "b": "0 0.5 0.5 0.5 0.5\n", "c": ""})
     (source / "labels/train/a.txt").unlink()

@@ -1,6 +1,7 @@
 """The page and the command."""
 
 import base64
+import os
 import re
 import shutil
 import subprocess
@@ -55,6 +56,15 @@ def broken(made):
     write_image(odd, picture(50))
     (made.labels().parent / f"{odd.stem}.txt").write_text("0 .5 .5 .99 .99\n", encoding="utf-8")
     return made
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has names that are no text")
+def test_names_that_are_no_text(made, tmp_path):
+    image = made.image()
+    odd = image.rename(image.with_name(os.fsdecode(b"caf\xe9.jpg")))
+    run(data=str(made.yaml), output=str(tmp_path / "page.html"))
+    assert "caf\\udce9.jpg" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert odd.exists()
 
 
 def test_the_page_stands_alone_and_shows_the_cases(broken, tmp_path):

@@ -16,7 +16,7 @@ from utils.files import safe_name
 SAME_ASPECT = 0.02  # relative; sizes closer than this may be one image at two scales
 SIZE_DIFFERS = "images have another size and shape than annotated; their own size was taken"
 SCALED = "images were annotated at another scale"
-RENAMED = "images renamed, another of the split has the same stem"
+RENAMED = "images renamed, another of the split has the same stem or their name suits not every system"
 
 
 def read_size(image: Path | bytes) -> tuple[int, int]:
@@ -82,21 +82,29 @@ class Places:
 
     def __init__(self) -> None:
         self.taken: set[str] = set()
+        self.numbers: dict[str, int] = {}  # the last one given to a wanted path
 
     def claim(self, split: str, name: str) -> PurePosixPath:
         """Return the path for an image wanted as ``name``, cleaned of what leads elsewhere, numbered when taken.
 
         Folders called ``images`` or ``labels`` go: the place of a label file is found by these words.
         """
-        words = [word for word in name.replace("\\", "/").split("/") if word not in ("", ".", "..")]
+        text = name.encode(errors="replace").decode()  # Linux has names that are no text
+        words = [word for word in text.replace("\\", "/").split("/") if word not in ("", ".", "..")]
         folders = [safe_name(word) for word in words[:-1] if word not in ("images", "labels", split)]
         wanted = PurePosixPath(*folders, safe_name(words[-1] if words else "_"))
-        path, number = wanted, 1
-        while f"{split}/{path.with_suffix('')}".lower() in self.taken:  # some systems know no upper and lower case
+        key = _without_suffix(split, wanted)
+        path, number = wanted, self.numbers.get(key, 1)
+        while _without_suffix(split, path) in self.taken:
             number += 1
             path = wanted.with_name(f"{wanted.stem}_{number}{wanted.suffix}")
-        self.taken.add(f"{split}/{path.with_suffix('')}".lower())
+        self.numbers[key] = number
+        self.taken.add(_without_suffix(split, path))
         return path
+
+
+def _without_suffix(split: str, path: PurePosixPath) -> str:
+    return f"{split}/{path.with_suffix('')}".lower()  # some systems know no upper and lower case
 
 
 def place_image(image: Path | bytes, target: Path) -> None:

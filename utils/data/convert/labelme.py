@@ -87,7 +87,7 @@ def _image(file: Path, content: dict[str, Any]) -> tuple[Path | bytes, str]:
             return data, SUFFIXES[str(image.format)]
     except KeyError as error:
         raise Unusable(f"its imageData is of a kind training does not read: {error}") from error
-    except (binascii.Error, TypeError, ValueError, OSError) as error:
+    except (binascii.Error, TypeError, ValueError, OSError, Image.DecompressionBombError) as error:
         raise Unusable("its imageData holds no image") from error
 
 

@@ -44,14 +44,17 @@ def read(source: Path) -> Reading:
 
 
 def _files(root: Path) -> list[tuple[Path, Path | None, str]]:
-    """Return (text file, image, split) of one folder; either of the first two may not exist."""
+    """Return (text file, image, split) of one folder, sorted by stem; either of the first two may not exist."""
     split = next((split for split in ("train", "val", "test") if split in root.name.lower()), "train")
     index = index_images([root / "images"])
-    images = {path.stem: path for path in index.values()}
-    texts = {path.stem: path for path in (root / "annotations").glob("*.txt")}
+    images: dict[str, list[Path | None]] = {}
+    for path in sorted(set(index.values())):
+        images.setdefault(path.stem, []).append(path)
+    stems = images.keys() | {path.stem for path in (root / "annotations").glob("*.txt")}
     return [
-        (texts.get(stem, root / "annotations" / f"{stem}.txt"), images.get(stem), split)
-        for stem in sorted(images.keys() | texts.keys())
+        (root / "annotations" / f"{stem}.txt", image, split)
+        for stem in sorted(stems)
+        for image in images.get(stem, [None])
     ]
 
 

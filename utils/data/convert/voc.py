@@ -9,7 +9,6 @@ are taken as they are.
 """
 
 import math
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from xml.etree.ElementTree import Element
@@ -131,10 +130,8 @@ def read_file(file: Path, split: str, index: dict[str, Path], keep_difficult: bo
         record.problem = str(error)
         return record
     record.image, record.name, record.size_hw = image, image.name, _size(root)
-    seen: Counter[str] = Counter()
     for number, element in enumerate(root.iter("object"), 1):
         name = text_of(element, "name")
-        seen[name] += 1
         where = f"object {number} ({name or 'without name'})"
         try:
             record.things.append(_thing(element, where, name, keep_difficult))

@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from utils.data.config import DatasetConfig, load_dataset_config
-from utils.data.convert.geometry import numbers, polygon_of
+from utils.data.convert.geometry import extent, numbers, polygon_of
 from utils.data.convert.images import read_size
 from utils.data.convert.records import Category, Reading, Record, Thing, Unusable
 from utils.data.listing import label_path, list_images
@@ -101,18 +101,23 @@ def read_row(
         categories: the classes.
 
     Raises:
-        Unusable: training would not take the row either.
+        Unusable: training would not take the row either, or it has fewer than 3 points among polygons.
     """
     if len(words) != BOX_VALUES and not as_polygon:
         raise Unusable(f"{len(words)} values, expected class x y width height")
     category, *values = numbers(words, len(words))
     if category not in categories:
         raise Unusable(f"class outside names: {category:g}")
-    if min(values, default=0.0) < 0 or max(values, default=0.0) > 1:
+    polygon = polygon_of(values) if as_polygon else None
+    if polygon is not None:
+        left, top, right, bottom = extent(polygon)
+        values = [(left + right) / 2, (top + bottom) / 2, right - left, bottom - top]  # by which training judges it
+    judged = np.array(values, np.float32)  # as in training: 1.00000001 is 1
+    if judged.min() < 0 or judged.max() > 1:
         raise Unusable(f"coordinates beyond 0 to 1: {' '.join(words)[:60]}")
     height, width = size_hw
-    if as_polygon:
-        return Thing(where, int(category), polygon=polygon_of(values) * np.array([width, height]))
+    if polygon is not None:
+        return Thing(where, int(category), polygon=polygon * np.array([width, height]))
     x, y, half_width, half_height = values[0], values[1], values[2] / 2, values[3] / 2
     box = ((x - half_width) * width, (y - half_height) * height, (x + half_width) * width, (y + half_height) * height)
     return Thing(where, int(category), box)

@@ -1,6 +1,5 @@
 """Writes a YOLO data set: ``images/<split>/``, ``labels/<split>/`` and ``<name>.yaml``."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -84,8 +83,3 @@ def data_yaml(splits: list[str], names: list[str]) -> tuple[dict[str, Any], list
             notes.append(f"there is no {key} split, so the YAML names {', '.join(keys[key])} for it; {mend}")
     paths = {key: folders[0] if len(folders) == 1 else folders for key, folders in keys.items() if folders}
     return {"path": ".", **paths, "names": names}, notes
-
-
-def yaml_path(destination: Path) -> Path:
-    """Return where ``write`` puts the data YAML of a data set at ``destination``."""
-    return destination / f"{destination.resolve().name}.yaml"

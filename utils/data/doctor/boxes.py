@@ -10,6 +10,7 @@ SMALLEST_SIDE = 2.0  # px; training drops what augmentation makes smaller
 HUGE_AREA = 0.95  # of the image
 BORDER = 0.01  # of the image; boxes may leave it by this much, as rounding and hasty hands bring about
 SAME_IOU = 0.95  # boxes of one class that overlap more are one object
+SAME_SHIFT = (1 - SAME_IOU) / (2 * SAME_IOU) + 1e-3  # of the width, and a little for rounding
 SPLIT_BOXES, SPLIT_LEAVING = 10, 5  # boxes needed to judge a split, and of them such that leave the image
 FILE_CORNERS, FILE_LEFT_TOP = 3, 5  # boxes needed to judge a file
 CORNERS, LEFT_TOP = 1, 2
@@ -73,8 +74,9 @@ def overlap(boxes_a: np.ndarray, boxes_b: np.ndarray) -> np.ndarray:
 def same_boxes(labels: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Find boxes of one class and image that overlap by more than ``SAME_IOU``.
 
-    Such boxes are about equally wide. So with boxes sorted by image, class and width, each is compared with the next
-    one, the one after it and so on, all at once, and drops out where it meets one that is too wide.
+    The centres of such boxes are at most ``SAME_SHIFT`` widths apart in x. So with boxes sorted by image, class and
+    centre, each is compared with the next one, the one after it and so on, all at once, and drops out where it meets
+    one that is too far.
 
     Args:
         labels: (m, 5) class, x, y, width, height.
@@ -83,14 +85,15 @@ def same_boxes(labels: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.n
     Returns:
         two (k,) arrays of indices; the second box of each pair comes later in ``labels``.
     """
-    order = np.lexsort((labels[:, 3], labels[:, 0], owners))
-    boxes, widths = labels[order, 1:], labels[order, 3]
+    order = np.lexsort((labels[:, 1], labels[:, 0], owners))
+    boxes, centres = labels[order, 1:], labels[order, 1]
+    furthest = centres + SAME_SHIFT * labels[order, 3]
     group = np.stack([owners[order], labels[order, 0].astype(np.int64)], 1)  # (m, 2) image, class
     active, pairs, step = np.arange(len(order)), [np.zeros((0, 2), np.int64)], 1
     while len(active):
         active = active[: np.searchsorted(active, len(order) - step)]
         other = active + step
-        near = (group[active] == group[other]).all(1) & (widths[other] * SAME_IOU <= widths[active])
+        near = (group[active] == group[other]).all(1) & (centres[other] <= furthest[active])
         active, other = active[near], other[near]
         same = overlap(boxes[active], boxes[other]) > SAME_IOU
         pairs.append(np.stack([active[same], other[same]], 1))

@@ -24,7 +24,7 @@ ASPECT_TICKS = (1 / 16, 1 / 4, 1, 4, 16)
 def write_page(file: Path, report: Report) -> None:
     """Write the page, whole or not at all."""
     with atomic_write(file) as temporary:
-        temporary.write_text(render_page(report), encoding="utf-8")
+        temporary.write_text(render_page(report), encoding="utf-8", errors="backslashreplace")  # names may be no text
 
 
 def render_page(report: Report) -> str:
