@@ -217,6 +217,13 @@ def test_unusable_training_split(make_config, texts, message):
     assert "train" in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_many_warnings_are_cut_short_and_summed_up(make_config, caplog):
+    load_samples(make_config("0 .5 .5 .2 .3", *["0 1.5 .5 .2 .3"] * 25), "train")
+    assert sum("image ignored" in line for line in caplog.messages) == 20
+    assert "and 5 more; python -m utils.data.doctor" in caplog.text
+    assert "only 1 of 26 images can be used" in caplog.text
+
+
 def test_validation_split_without_labels_is_allowed(make_config, caplog):
     assert len(load_samples(make_config("", split="val"), "val")) == 1
     assert "has no labels" in caplog.text

@@ -1,5 +1,7 @@
 """Looking at images and their labels, one and many."""
 
+import threading
+import time
 import warnings
 
 import cv2
@@ -14,7 +16,7 @@ from tests.golden_data import load_golden
 from utils.data.headers import EXIF_ORIENTATION, check_image, plain_jpeg_hw, read_ends
 from utils.data.listing import list_images
 from utils.data.pixels import read_image
-from utils.data.scan import CHUNK, scan_image, scan_images
+from utils.data.scan import CHUNK, in_chunks, scan_image, scan_images
 
 WARNED = ("fractional class", "polygon and box mixed")  # taken in silence by v6.1
 
@@ -140,6 +142,33 @@ def test_many_images_keep_their_order(tmp_path):
     assert len(scan.warnings) == scan.corrupt == len(images) - len(kept)
     alone = [scan_image(image) for image in images]
     assert [line for one in alone for line in one.warnings] == scan.warnings
+
+
+def test_threads_wait_together_and_keep_the_order():
+    threads = set()
+
+    def work(names, others):
+        threads.add(threading.get_ident())
+        time.sleep(0.01)
+        return [*names, *others]
+
+    names = [str(index) for index in range(20 * CHUNK + 1)]
+    parts = list(in_chunks(work, names, names))
+    assert [part[: len(part) // 2] for part in parts] == [names[at : at + CHUNK] for at in range(0, len(names), CHUNK)]
+    assert all(part[len(part) // 2 :] == part[: len(part) // 2] for part in parts)
+    assert len(threads) > 2
+    assert list(in_chunks(work, [], [])) == []
+
+
+def test_errors_of_threads_arrive():
+    def work(names):
+        time.sleep(0.01)
+        if "700" in names:
+            raise ValueError("700")
+        return names
+
+    with pytest.raises(ValueError, match="700"):
+        list(in_chunks(work, [str(index) for index in range(10 * CHUNK)]))
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])

@@ -28,6 +28,8 @@ from utils.data.warp import affine_matrix, draw_affine, warp
 from utils.errors import UserError
 from utils.log import LOGGER
 
+WARNINGS_SHOWN = 20
+UNUSABLE_SHARE = 0.05  # of the images of a split; more of them are worth a line of their own
 BGR = 3  # channels of a colour image; only these have a hue
 
 SeededKey = tuple[int, ...]  # index, seed of everything random about the item; then, if given, its mosaic's other tiles
@@ -53,8 +55,13 @@ def load_samples(config: DatasetConfig, split: str) -> Samples:
     if not images:
         raise UserError(f"{config.file}: split '{split}' has no images in {where}")
     scan, recalled = cached_scan(images, entries, f"{split}: scanning {where}")
-    for warning in scan.warnings:
+    for warning in scan.warnings[:WARNINGS_SHOWN]:
         LOGGER.warning(f"{split}: WARNING: {warning}")
+    if len(scan.warnings) > WARNINGS_SHOWN:
+        rest = len(scan.warnings) - WARNINGS_SHOWN
+        LOGGER.warning(f"{split}: WARNING: and {rest} more; python -m utils.data.doctor '{config.file}' lists them")
+    if scan.corrupt > UNUSABLE_SHARE * len(images):
+        LOGGER.warning(f"{split}: WARNING: only {len(scan.samples)} of {len(images)} images can be used")
     LOGGER.info(f"{split}: {len(images)} images, labels {scan.summary()} in {where}{' (cached)' if recalled else ''}")
     if not scan.samples:
         raise UserError(

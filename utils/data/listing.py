@@ -99,13 +99,12 @@ def _walk(folder: str, above: tuple[str, ...]) -> Iterator[str]:
     except OSError as error:
         raise UserError(f"folder '{folder}' cannot be listed ({error.strerror}); check its permissions") from error
     for entry in entries:
-        path = os.path.join(folder, entry.name)
         if entry.is_dir():
-            real = os.path.realpath(path)
+            real = os.path.realpath(entry.path)
             if real not in above:
-                yield from _walk(path, (*above, real))
+                yield from _walk(entry.path, (*above, real))
         elif _is_image(entry.name):
-            yield path
+            yield entry.path
 
 
 def _read_list(file: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,8 +17,9 @@ from utils.data.listing import ImageList, label_name, printable
 from utils.data.samples import Ragged, Samples, Texts
 from utils.log import progress
 
-SCAN_THREADS = 4  # they wait for the disk, and else for Python's lock, at which more get in each other's way
-CHUNK = 256  # images that a thread takes at a time; single ones would pass Python's lock on too often
+CHUNK = 256  # images looked at in one go
+SCAN_THREADS, CHUNKS_AT_ONCE = 8, 128  # where files have to be waited for
+MOSTLY_WAITING = 4  # times as long as busy
 DIGEST_BYTES = 16
 READ_BYTES = 1 << 16
 
@@ -212,12 +214,23 @@ def examine_all(images: Sequence[str], labels: Sequence[str], description: str) 
 
 
 def in_chunks(work: Callable[[Sequence[str], Sequence[str]], Part], *names: Sequence[str]) -> Iterator[Part]:
-    """Yield what ``work`` makes of each few hundred of ``names``, which are equally many; threads share the work."""
-    pool = ThreadPoolExecutor(SCAN_THREADS)
+    """Yield what ``work`` makes of each few hundred of ``names``, which are equally many.
+
+    Threads get in each other's way at Python's lock, up to twice the time for the same work, so they are used only
+    where files keep one waiting, as on a cold disk or over a network.
+    """
+    chunks = [[some[start : start + CHUNK] for some in names] for start in range(0, len(names[0]), CHUNK)]
+    pool, position = ThreadPoolExecutor(SCAN_THREADS), 0
     try:
-        yield from pool.map(
-            work, *([some[start : start + CHUNK] for start in range(0, len(some), CHUNK)] for some in names)
-        )
+        while position < len(chunks):
+            start, start_busy = time.perf_counter(), time.thread_time()
+            part = work(*chunks[position])
+            elapsed, busy = time.perf_counter() - start, time.thread_time() - start_busy
+            yield part
+            position += 1
+            if elapsed > MOSTLY_WAITING * busy:
+                yield from pool.map(lambda chunk: work(*chunk), chunks[position : position + CHUNKS_AT_ONCE])
+                position += CHUNKS_AT_ONCE
     finally:
         pool.shutdown(cancel_futures=True)  # after Ctrl-C, do not look at the rest first
 
