@@ -115,3 +115,11 @@ def test_mistakes_are_one_line(monkeypatch, capsys, tmp_path, words, message):
 def test_a_python_caller_gets_the_error(tmp_path):
     with pytest.raises(UserError, match="is no folder"):
         run(folder=tmp_path / "nowhere")
+
+
+def test_hidden_files_are_left_out(tmp_path):
+    for name in ("a.jpg", ".hidden.jpg", ".folder/b.jpg", "._mac.jpg"):
+        (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "images" / name).write_bytes(name.encode())
+    lists = autosplit(tmp_path / "images", (1.0, 0.0, 0.0))
+    assert [path.name for path in lists["train"]] == ["a.jpg"]

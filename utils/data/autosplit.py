@@ -66,7 +66,7 @@ def autosplit(
     """Return split -> images of ``folder``, in sorted order.
 
     Args:
-        folder: searched to any depth.
+        folder: searched to any depth, hidden files and folders excepted.
         weights: shares of train, val and test; they need not add up to 1.
         seed: of the draw.
         annotated_only: leave images without a label file out.
@@ -76,7 +76,8 @@ def autosplit(
     """
     if len(weights) != len(SPLITS) or not all(math.isfinite(one) and one >= 0 for one in weights) or not sum(weights):
         raise UserError(f"--weights {' '.join(map(str, weights))}: expected three shares, as 0.9 0.1 0.0")
-    images = sorted(path for path in folder.rglob("*.*") if has_suffix(path, IMAGE_SUFFIXES) and path.is_file())
+    found = (path for path in folder.rglob("*.*") if has_suffix(path, IMAGE_SUFFIXES) and path.is_file())
+    images = sorted(path for path in found if not is_hidden(path.relative_to(folder)))
     if not images:
         raise UserError(f"'{folder}' holds no images; expected files that end in {' '.join(IMAGE_SUFFIXES)}")
     drawn = random.Random(seed).choices(SPLITS, weights=weights, k=len(images))  # one draw an image, labelled or not
@@ -87,6 +88,11 @@ def autosplit(
     for first, *others in identical_files(kept):
         split_of |= dict.fromkeys(others, split_of[first])
     return {split: [image for image in kept if split_of[image] == split] for split in SPLITS}
+
+
+def is_hidden(path: Path) -> bool:
+    """Tell whether the name of a relative path, or of a folder in it, begins with a dot."""
+    return any(part.startswith(".") for part in path.parts)
 
 
 def identical_files(files: Iterable[Path]) -> list[list[Path]]:
@@ -119,13 +125,14 @@ def list_file(folder: Path, split: str) -> Path:
 
 def write_lists(folder: Path, lists: dict[str, list[Path]]) -> None:
     """Write one list a split with paths from ``folder``; a split without images has no list, nor an old one."""
-    for split, images in lists.items():
+    texts = {split: "".join(_line(image, folder) for image in images) for split, images in lists.items()}
+    for split, text in texts.items():  # a name that cannot be written stops it before
         file = list_file(folder, split)
-        if not images:
+        if not text:
             file.unlink(missing_ok=True)
             continue
         with atomic_write(file) as temporary:
-            temporary.write_bytes("".join(_line(image, folder) for image in images).encode())
+            temporary.write_bytes(text.encode())
 
 
 def _line(image: Path, folder: Path) -> str:

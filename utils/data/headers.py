@@ -122,6 +122,9 @@ def _check_with_pillow(path: Name) -> tuple[tuple[int, int], str | None]:
             return size_hw, "JPEG without end marker at its end; used as it is"
     except ValueError:
         raise
+    except Image.DecompressionBombError:
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
+        raise ValueError(f"has more than {most} million pixels; make it smaller, or cut it into several") from None
     except Exception as error:  # Pillow's readers raise many kinds (SyntaxError, struct.error, ...) on broken files
         raise ValueError(
             f"cannot be read ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
