@@ -4,6 +4,7 @@ import logging
 import os
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -42,8 +43,8 @@ def samples(tmp_path, folder):
 @pytest.fixture(autouse=True)
 def own_notes(tmp_path, monkeypatch):
     """Keep notes of pixels in memory where no other test looks."""
-    (tmp_path / "notes").mkdir()
-    monkeypatch.setattr(image_cache.tempfile, "tempdir", str(tmp_path / "notes"))
+    (tmp_path / "notes").mkdir()  # for this module only: the sockets of loader processes need a short path
+    monkeypatch.setattr(image_cache, "tempfile", SimpleNamespace(gettempdir=lambda: str(tmp_path / "notes")))
 
 
 def notes():
