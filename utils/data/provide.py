@@ -106,7 +106,7 @@ def _convert(conversion: Conversion, root: Path, names: Sequence[str]) -> None:
     LOGGER.info(f"Converting '{root / conversion.source}' ({conversion.kind})")
     with tempfile.TemporaryDirectory(prefix=".converting-", dir=root) as temporary:
         made = Path(temporary) / root.name
-        report = convert(conversion.kind, root / conversion.source, made, **options)
+        report = convert(conversion.kind, root / conversion.source, made, link=True, **options)
         for line in report.lines():
             LOGGER.info(line.replace(str(made), str(root)))
         _compare_classes(list(report.categories.values()), list(names), root / conversion.source)

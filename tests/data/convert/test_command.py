@@ -66,11 +66,14 @@ def test_only_a_few_losses_are_printed(source, tmp_path):
     assert any(line.endswith("and 1 more, all listed in conversion.txt") for line in report.lines(most_shown=1))
 
 
-def test_images_stay_and_are_shared_where_the_disk_can(source, tmp_path):
-    before = (source / "images/train/a.png").read_bytes()
-    run(kind="coco", source=source, destination=tmp_path / "out")
-    assert (tmp_path / "out/images/train/a.png").read_bytes() == before
-    assert (source / "images/train/a.png").read_bytes() == before
+@pytest.mark.parametrize("link", [False, True])
+def test_images_are_copies_unless_links_are_wanted(source, tmp_path, link):
+    original = source / "images/train/a.png"
+    before = original.read_bytes()
+    run(kind="coco", source=source, destination=tmp_path / "out", link=link)
+    made = tmp_path / "out/images/train/a.png"
+    assert made.read_bytes() == original.read_bytes() == before
+    assert made.samefile(original) == link
 
 
 def test_images_are_copied_where_links_cannot_be(tmp_path, monkeypatch):
@@ -79,7 +82,7 @@ def test_images_are_copied_where_links_cannot_be(tmp_path, monkeypatch):
 
     monkeypatch.setattr("os.link", refuse)
     image = write_image(tmp_path / "a.png")
-    place_image(image, tmp_path / "b/c.png")
+    place_image(image, tmp_path / "b/c.png", link=True)
     assert (tmp_path / "b/c.png").read_bytes() == image.read_bytes()
 
 
@@ -90,7 +93,7 @@ def test_a_link_to_an_image_becomes_the_image(tmp_path):
         link.symlink_to(image)
     except OSError:
         pytest.skip("symbolic links need a permission here")
-    place_image(link, tmp_path / "out.png")
+    place_image(link, tmp_path / "out.png", link=True)
     assert not (tmp_path / "out.png").is_symlink()
     assert (tmp_path / "out.png").read_bytes() == image.read_bytes()
 

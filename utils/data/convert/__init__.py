@@ -28,7 +28,7 @@ class Converter:
         reader: module with ``read(source, **options) -> Reading``; loaded when first used.
         about: the format, in a few words.
         options: options of the reader, by their names in ``ConvertOptions``.
-        writer: module with ``write(reading, report, boxes_only)``.
+        writer: module with ``write(reading, report, boxes_only, link)``.
     """
 
     reader: str
@@ -41,10 +41,10 @@ class Converter:
         reading: Reading = _module(self.reader).read(source, **options)
         return reading
 
-    def write(self, reading: "Reading", report: "Report", boxes_only: bool) -> None:
+    def write(self, reading: "Reading", report: "Report", boxes_only: bool, link: bool) -> None:
         """Write ``reading`` to ``report.destination``, whole or not at all."""
         write: Callable[..., None] = _module(self.writer).write
-        write(reading, report, boxes_only)
+        write(reading, report, boxes_only, link)
 
 
 def _module(name: str) -> Any:
@@ -73,11 +73,14 @@ class ConvertOptions:
     source: str = option("", "folder or file to read; never changed", positional=True)
     destination: str = option("", "new folder for the data set", positional=True)
     boxes_only: bool = option(False, "leave polygons out, write boxes only")
+    link: bool = option(False, "images become second names of those in SOURCE: no space, but who edits one edits both")
     names: list[str] | None = option(None, "voc, labelme: classes, in the order of their numbers; others are dropped")
     keep_difficult: bool = option(False, "voc: keep objects marked as difficult")
 
 
-def convert(kind: str, source: Path, destination: Path, boxes_only: bool = False, **options: Any) -> "Report":
+def convert(
+    kind: str, source: Path, destination: Path, boxes_only: bool = False, link: bool = False, **options: Any
+) -> "Report":
     """Make the data set at ``destination`` from ``source``.
 
     Args:
@@ -85,6 +88,7 @@ def convert(kind: str, source: Path, destination: Path, boxes_only: bool = False
         source: folder or file of that format.
         destination: a folder that does not exist or is empty; appears only when it is complete.
         boxes_only: write boxes where there are polygons.
+        link: images become second names of the same files where the disk can, instead of copies.
         options: of the reader, see ``Converter.options``.
 
     Raises:
@@ -106,7 +110,7 @@ def convert(kind: str, source: Path, destination: Path, boxes_only: bool = False
     check_free(destination)
     reading = converter.read(source, **options)
     report = Report(kind, source, destination, reading.categories)
-    converter.write(reading, report, boxes_only)
+    converter.write(reading, report, boxes_only, link)
     return report
 
 
@@ -126,7 +130,7 @@ def main(options: ConvertOptions) -> "Report":
     given: dict[str, Any] = {"names": options.names, "keep_difficult": options.keep_difficult}
     wanted = {name: value for name, value in given.items() if value}
     source, destination = Path(options.source).expanduser(), Path(options.destination).expanduser()
-    report = convert(options.kind, source, destination, options.boxes_only, **wanted)
+    report = convert(options.kind, source, destination, options.boxes_only, options.link, **wanted)
     for line in report.lines():
         LOGGER.info(line)
     return report

@@ -12,7 +12,7 @@ from utils.data.convert.report import Report
 from utils.data.convert.writing import Ready, growing, ready_images
 
 
-def write(reading: Reading, report: Report, boxes_only: bool) -> None:
+def write(reading: Reading, report: Report, boxes_only: bool, link: bool) -> None:
     """Write ``reading`` to ``report.destination``, whole or not at all.
 
     Category ids are class numbers, from 0. Image ids are the numbers that the files are named after, where all of a
@@ -26,7 +26,7 @@ def write(reading: Reading, report: Report, boxes_only: bool) -> None:
     documents: dict[str, list[Ready]] = {}
     with growing(report.destination) as folder:
         for ready in ready_images(reading, report, boxes_only, clipped=False):
-            place_image(ready.image, folder / "images" / ready.split / ready.path)
+            place_image(ready.image, folder / "images" / ready.split / ready.path, link)
             documents.setdefault(ready.split, []).append(ready)
         (folder / "annotations").mkdir()
         for split, images in documents.items():

@@ -107,13 +107,16 @@ def _without_suffix(split: str, path: PurePosixPath) -> str:
     return f"{split}/{path.with_suffix('')}".lower()  # some systems know no upper and lower case
 
 
-def place_image(image: Path | bytes, target: Path) -> None:
-    """Put ``image`` at ``target``: as a second name of the same file where the disk can, else as a copy."""
+def place_image(image: Path | bytes, target: Path, link: bool = False) -> None:
+    """Put a copy of ``image`` at ``target``, or with ``link`` a second name of the same file, where the disk can."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(image, bytes):
         target.write_bytes(image)
         return
-    try:
-        os.link(os.path.realpath(image), target)
-    except OSError:  # another disk, a file of another user, or no hard links here
-        shutil.copyfile(image, target)
+    if link:
+        try:
+            os.link(os.path.realpath(image), target)
+            return
+        except OSError:  # another disk, a file of another user, or no hard links here
+            pass
+    shutil.copyfile(image, target)

@@ -15,7 +15,7 @@ MIXED = "boxes written as polygons of 4 points, because other objects of their i
 SPLIT_KEYS = {"train": ("train",), "val": ("val", "minival", "dev"), "test": ("test",)}  # beginnings of split names
 
 
-def write(reading: Reading, report: Report, boxes_only: bool) -> None:
+def write(reading: Reading, report: Report, boxes_only: bool, link: bool) -> None:
     """Write ``reading`` to ``report.destination``, whole or not at all.
 
     Raises:
@@ -24,7 +24,7 @@ def write(reading: Reading, report: Report, boxes_only: bool) -> None:
     class_of = {category: index for index, category in enumerate(reading.categories)}
     with growing(report.destination) as folder:
         for ready in ready_images(reading, report, boxes_only, clipped=True):
-            place_image(ready.image, folder / "images" / ready.split / ready.path)
+            place_image(ready.image, folder / "images" / ready.split / ready.path, link)
             labels = folder / "labels" / ready.split / ready.path.with_suffix(".txt")
             labels.parent.mkdir(parents=True, exist_ok=True)
             labels.write_bytes(label_text(ready.things, class_of, ready.size_hw).encode())
