@@ -7,16 +7,16 @@ import warnings
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.data.label_files import FORMATS, assert_same_scan, write_image, write_labels
+from tests.data.label_files import FORMATS, assert_same_scan, scan_image, scan_images, write_image, write_labels
 from tests.golden_data import load_golden
 from utils.data.headers import EXIF_ORIENTATION, check_image, plain_jpeg_hw, read_ends
 from utils.data.listing import list_images
 from utils.data.pixels import read_image
-from utils.data.scan import CHUNK, in_chunks, scan_image, scan_images
+from utils.data.scan import CHUNK, in_chunks
 
 WARNED = ("fractional class", "polygon and box mixed")  # taken in silence by v6.1
 
@@ -192,6 +192,7 @@ JPEG = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 255, (24, 40, 3
 
 @settings(max_examples=300, deadline=None, database=None)
 @given(st.integers(2, 640), st.integers(0, 255))
+@example(JPEG.index(b"\xff\xda") + 2, 6)  # a scan header that is longer than the file
 def test_fast_header_agrees_with_pillow_or_keeps_silent(tmp_path_factory, position, value):
     image = tmp_path_factory.getbasetemp() / "flipped.jpg"
     image.write_bytes(JPEG[:position] + bytes([value]) + JPEG[position + 1 :])

@@ -82,7 +82,7 @@ def _walk_segments(head: bytes) -> tuple[int, int] | None:
     while position + 4 <= len(head) and head[position] == 0xFF:
         marker, length = head[position + 1], head[position + 2] << 8 | head[position + 3]
         if marker == SCAN_START:
-            return size_hw
+            return size_hw if position + 2 + length <= len(head) else None
         content = head[position + 4 : position + 2 + length]
         if marker in FRAMES and size_hw is None:
             size_hw = _frame_hw(content)
