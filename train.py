@@ -87,7 +87,7 @@ def prepare(
     import torch
 
     from utils.data.config import load_dataset_config
-    from utils.data.dataset import load_samples
+    from utils.data.splits import load_samples
     from utils.train.hyperparameters import Hyperparameters, read_hyperparameters
     from utils.train.resume import require_same_channels, require_same_classes
     from utils.train.setup import Setup

@@ -42,8 +42,8 @@ def main(options: ValOptions) -> "Evaluation":
     from models.formats import load_backend
     from models.plugins import load_plugins
     from utils.data.config import load_dataset_config
-    from utils.data.dataset import load_samples
     from utils.data.loader import make_validation_loader
+    from utils.data.splits import load_samples
     from utils.device import describe_device, select_device, use_half
     from utils.eval.evaluate import EvaluationSettings
     from utils.eval.report import measure, speed_line

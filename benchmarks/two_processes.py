@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from models.yolo import Model
 from utils.data.config import load_dataset_config
-from utils.data.dataset import load_samples
+from utils.data.splits import load_samples
 from utils.distributed import Processes
 from utils.files import ROOT
 from utils.log import set_up_logging

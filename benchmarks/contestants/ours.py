@@ -12,10 +12,11 @@ from benchmarks.contestants import protocol
 from models.formats.pytorch import PyTorchBackend
 from models.yolo import Model
 from utils.data.config import DatasetConfig
-from utils.data.dataset import DetectionDataset, load_samples
+from utils.data.dataset import DetectionDataset
 from utils.data.loader import normalise
 from utils.data.recent import RecentImages, recent_budget
 from utils.data.rect import RectSettings
+from utils.data.splits import load_samples
 from utils.data.strength import Augmentation
 from utils.memory import keep_freed_memory
 from utils.train.fit import LARGEST_GRADIENT_NORM

@@ -3,7 +3,8 @@
 import numpy as np
 from PIL import Image
 
-from utils.data.listing import label_path
+from utils.data.listing import ImageList, label_name, label_path
+from utils.data.scan import examine_all
 
 FORMATS = {"jpg": "JPEG", "png": "PNG", "bmp": "BMP", "webp": "WEBP", "tif": "TIFF"}
 
@@ -35,3 +36,13 @@ def assert_same_samples(first, second):
 def assert_same_scan(first, second):
     assert (first.summary(), first.warnings) == (second.summary(), second.warnings)
     assert_same_samples(first.samples, second.samples)
+
+
+def scan_images(images, description="test"):
+    """Return the findings of a fresh scan."""
+    names = ImageList.of(images).names
+    return examine_all(names, list(map(label_name, names)), description).scan()
+
+
+def scan_image(image):
+    return scan_images([image])

@@ -123,3 +123,16 @@ def test_hidden_files_are_left_out(tmp_path):
         (tmp_path / "images" / name).write_bytes(name.encode())
     lists = autosplit(tmp_path / "images", (1.0, 0.0, 0.0))
     assert [path.name for path in lists["train"]] == ["a.jpg"]
+
+
+def test_lists_of_another_folder_are_not_replaced(tmp_path):
+    for name in ("first/a.jpg", "second/b.jpg"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(name.encode())
+    run(folder=tmp_path / "first", weights=[0.0, 1.0, 0.0])
+    before = (tmp_path / "autosplit_val.txt").read_text()
+    with pytest.raises(UserError, match=r"autosplit_val\.txt' lists images of 'first'"):
+        run(folder=tmp_path / "second", weights=[1.0, 0.0, 0.0])
+    assert (tmp_path / "autosplit_val.txt").read_text() == before and not (tmp_path / "autosplit_train.txt").exists()
+    run(folder=tmp_path / "first", weights=[1.0, 0.0, 0.0])  # its own it may replace
+    assert not (tmp_path / "autosplit_val.txt").exists()

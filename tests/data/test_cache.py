@@ -9,12 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.data.label_files import assert_same_scan, write_image, write_labels
+from tests.data.label_files import assert_same_scan, scan_images, write_image, write_labels
 from utils.data import cache as label_cache
 from utils.data import scan as scanning
 from utils.data.cache import cache_file, cached_scan
 from utils.data.listing import label_path, list_images
-from utils.data.scan import scan_images
 
 LONG_AGO = 10**9  # ns
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from models.yolo import Detect
+from tests.data.label_files import scan_images
 from tests.golden_data import load_golden, shared_path
 from utils.data.listing import list_images
 from utils.data.samples import Sample
-from utils.data.scan import scan_images
 from utils.train.anchors import box_sizes, find_anchors, fit_anchors, measure_anchors, place_anchors
 
 GOLDEN = load_golden("anchors.json")

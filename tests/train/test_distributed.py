@@ -28,8 +28,8 @@ from models.yolo import Model
 from tests.train.watching import QUICK
 from utils.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from utils.data.config import load_dataset_config
-from utils.data.dataset import load_samples
 from utils.data.loader import Batch
+from utils.data.splits import load_samples
 from utils.distributed import Processes
 from utils.errors import UserError
 from utils.eval.evaluate import Evaluation, EvaluationSettings, evaluate

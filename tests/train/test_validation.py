@@ -8,8 +8,8 @@ from torch import Tensor
 
 from models.yolo import Model
 from utils.data.config import load_dataset_config
-from utils.data.dataset import load_samples
 from utils.data.loader import make_validation_loader
+from utils.data.splits import load_samples
 from utils.eval.evaluate import EvaluationSettings
 from utils.train.hyperparameters import Hyperparameters
 from utils.train.objective import detection_loss

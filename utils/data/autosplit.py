@@ -125,6 +125,7 @@ def list_file(folder: Path, split: str) -> Path:
 
 def write_lists(folder: Path, lists: dict[str, list[Path]]) -> None:
     """Write one list a split with paths from ``folder``; a split without images has no list, nor an old one."""
+    _refuse_to_replace(folder, lists)
     texts = {split: "".join(_line(image, folder) for image in images) for split, images in lists.items()}
     for split, text in texts.items():  # a name that cannot be written stops it before
         file = list_file(folder, split)
@@ -133,6 +134,18 @@ def write_lists(folder: Path, lists: dict[str, list[Path]]) -> None:
             continue
         with atomic_write(file) as temporary:
             temporary.write_bytes(text.encode())
+
+
+def _refuse_to_replace(folder: Path, lists: dict[str, list[Path]]) -> None:
+    """Raise a UserError when a list is there already of images in another folder than those of ``lists``."""
+    ours = {image.relative_to(folder).parts[0] for images in lists.values() for image in images}
+    for split in lists:
+        file = list_file(folder, split)
+        if not file.exists():
+            continue
+        theirs = {line.removeprefix("./").split("/")[0] for line in file.read_text(errors="replace").splitlines()}
+        if theirs - ours - {""}:
+            raise UserError(f"'{file}' lists images of '{min(theirs - ours)}'; move it away, or give it another name")
 
 
 def _line(image: Path, folder: Path) -> str:

@@ -6,14 +6,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
 from utils.data.headers import READ_ONLY, check_ends, read_ends
 from utils.data.labels import CORRUPT, EMPTY, FOUND, MISSING, Content, LabelFile, read_label_files
-from utils.data.listing import ImageList, label_name, printable
+from utils.data.listing import printable
 from utils.data.samples import Ragged, Samples, Texts
 from utils.log import progress
 
@@ -233,14 +232,3 @@ def in_chunks(work: Callable[[Sequence[str], Sequence[str]], Part], *names: Sequ
                 position += CHUNKS_AT_ONCE
     finally:
         pool.shutdown(cancel_futures=True)  # after Ctrl-C, do not look at the rest first
-
-
-def scan_images(images: Sequence[Path], description: str) -> Scan:
-    """Check all ``images`` and their labels, with a progress bar under ``description``; the order is kept."""
-    names = ImageList.of(images).names
-    return examine_all(names, list(map(label_name, names)), description).scan()
-
-
-def scan_image(image: Path) -> Scan:
-    """Check one image and its labels."""
-    return examine([str(image)], [label_name(str(image))]).scan()

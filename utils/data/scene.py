@@ -26,11 +26,6 @@ class Scene:
         """Height and width in px."""
         return self.image.shape[:2]
 
-    @property
-    def outlined(self) -> bool:
-        """Whether every object has its polygon."""
-        return len(self.segments) == len(self.labels) > 0
-
 
 def join_objects(labels: list[np.ndarray], segments: list[list[np.ndarray]]) -> tuple[np.ndarray, list[np.ndarray]]:
     """Return all (n, 5) labels in one array, and all polygons if every label has one, else none."""
