@@ -165,6 +165,7 @@ LAUGHS = '<!DOCTYPE a [<!ENTITY b "ha"><!ENTITY c "&b;&b;&b;">]>'
         (b"<annotation><object>", "malformed XML"),
         (b"\xff\xfe\x00<", "malformed XML"),
         (b'<?xml version="1.0" encoding="klingon"?><a/>', "malformed XML"),
+        (b"<html><body>Not found</body></html>", "no VOC file"),
         (f"{DOCTYPE}<annotation><name>&x;</name></annotation>".encode(), "the XML has a DOCTYPE, which is not read"),
         (f"{LAUGHS}<annotation>&c;</annotation>".encode(), "the XML has a DOCTYPE, which is not read"),
         (f"{LAUGHS}<annotation>&c;</annotation>".encode("utf-16"), "the XML has a DOCTYPE, which is not read"),

@@ -240,3 +240,10 @@ def test_the_terminal_gets_table_findings_and_verdict(made):
     assert any(line.startswith("remark train: 1 box below 2 px; ") for line in lines)
     remarks = "2 remarks (1 box that no anchor fits, 1 box below 2 px)"
     assert lines[-1] == f"verdict: set.yaml: 1 error (1 box of a class outside names), {remarks}"
+
+
+def test_images_of_other_channels_than_the_data_set_says(made):
+    made.configure(ch=4)
+    findings = [finding for finding in diagnose(made).errors if finding.kind == "image-corrupt"]
+    assert sum(finding.count for finding in findings) == 10
+    assert "4 channels of 'ch'" in findings[0].examples[0].detail

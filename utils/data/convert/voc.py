@@ -119,6 +119,8 @@ def read_file(file: Path, split: str, index: dict[str, Path], keep_difficult: bo
     record = Record(file, split, file.stem, None)
     try:
         root = read_xml(file)
+        if root.tag != "annotation":
+            raise Unusable(f"no VOC file: its outermost element is '{root.tag}', not 'annotation'")
         filename = text_of(root, "filename").replace("\\", "/").rsplit("/", 1)[-1]
         image = index.get(file.stem) or index.get(filename) or index.get(Path(filename).stem)
         if image is None:

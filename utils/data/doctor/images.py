@@ -9,6 +9,7 @@ from utils.data.doctor.copies import find_copies
 from utils.data.doctor.findings import MOST_EXAMPLES, Example, Finding, Picture
 from utils.data.doctor.pictures import read_prints
 from utils.data.doctor.split import Split
+from utils.data.pixels import CONVERTED
 
 THINNEST = 4.0  # long side by short side
 SMALLEST, LARGEST = 64, 8192  # px of the long side
@@ -35,12 +36,13 @@ def image_findings(splits: Sequence[Split], channels: int) -> list[Finding]:
     pictures = _distinct_pictures(splits)
     sizes = [split.samples.sizes_hw[index] for split, index in pictures]
     images = [split.samples.image(index) for split, index in pictures]
+    fault = "cannot be decoded" if channels in CONVERTED else f"has not the {channels} channels of 'ch', or is damaged"
     prints = read_prints(images, np.array(sizes, np.int32).reshape(-1, 2), channels)
     found = []
     for split in splits:
         of_split = [position for position, (owner, _) in enumerate(pictures) if owner is split]
         broken = np.array([pictures[position][1] for position in of_split if not prints.readable[position]], np.int64)
-        found += split.found_images("image-corrupt", broken, lambda _: "cannot be decoded")
+        found += split.found_images("image-corrupt", broken, lambda _: fault)
     exact, near = find_copies(prints)
     return [
         *found,

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from utils.channels import displayable
-from utils.data.pixels import read_image
+from utils.data.pixels import CONVERTED, read_image
 from utils.errors import UserError
 from utils.log import progress
 
@@ -46,7 +46,7 @@ def read_prints(images: Sequence[Path], sizes_hw: np.ndarray, channels: int = 3)
     Args:
         images: n files.
         sizes_hw: (n, 2) heights and widths in px.
-        channels: of the data set; files that OpenCV makes no grey picture of are read with as many.
+        channels: of the data set; other than 1 and 3, files must have as many to be readable.
     """
     count = len(images)
     prints = Prints(
@@ -61,7 +61,7 @@ def read_prints(images: Sequence[Path], sizes_hw: np.ndarray, channels: int = 3)
         if data is None:
             return
         prints.digests[index] = hashlib.blake2b(data.tobytes(), digest_size=16).hexdigest()
-        grey, extent_hw = _decode_grey(data, sizes_hw[index])
+        grey, extent_hw = _decode_grey(data, sizes_hw[index]) if channels in CONVERTED else (None, (0, 0))
         if grey is None:
             grey = _read_whole(images[index], channels)
             extent_hw = (0, 0) if grey is None else grey.shape
