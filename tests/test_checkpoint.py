@@ -64,6 +64,33 @@ def test_own_checkpoints_hold_only_tensors_and_plain_data(tmp_path):
     assert content["format"] == "yolov5-nam"
 
 
+class Failing:
+    """A file of which the third write fails."""
+
+    def __init__(self, stream, error):
+        self.stream, self.error, self.writes = stream, error, 0
+
+    def write(self, data):
+        self.writes += 1
+        if self.writes == 3:
+            raise self.error
+        return self.stream.write(data)
+
+    def flush(self):
+        self.stream.flush()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
+def test_what_stops_a_write_comes_out_as_it_is(tmp_path, monkeypatch, error):
+    """torch turns everything that happens inside of a write into a RuntimeError about positions."""
+    write_checkpoint(tmp_path / "a.pt", small_checkpoint())
+    before, save = (tmp_path / "a.pt").read_bytes(), torch.save
+    monkeypatch.setattr(torch, "save", lambda content, stream: save(content, Failing(stream, error)))
+    with pytest.raises(type(error)):
+        write_checkpoint(tmp_path / "a.pt", small_checkpoint())
+    assert (tmp_path / "a.pt").read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
 def test_stripping_keeps_the_average_in_half_precision(tmp_path):
     path, written = tmp_path / "best.pt", small_checkpoint(training=True)
     write_checkpoint(path, written)

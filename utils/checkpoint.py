@@ -155,8 +155,9 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     with atomic_write(path) as temporary, temporary.open("wb") as stream:
         try:
             torch.save(content, stream)
-        except RuntimeError as error:  # torch hides a full disk behind an error of its own
-            raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
+        except RuntimeError as error:  # torch hides a full disk or Ctrl-C behind an error of its own
+            hidden = error.__context__
+            raise (hidden if isinstance(hidden, OSError | KeyboardInterrupt) else error) from None
 
 
 def strip_checkpoint(path: Path) -> None:
