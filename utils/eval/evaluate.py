@@ -2,21 +2,21 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import zip_longest
 from typing import Protocol, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from utils.boxes import scale_boxes
 from utils.data.loader import Batch, normalise
 from utils.device import Stopwatch
 from utils.distributed import Processes
 from utils.errors import UserError
 from utils.eval.confusion import ConfusionMatrix
-from utils.eval.metrics import ClassMetrics, ap_per_class, fitness, labels_per_image, match_detections
-from utils.eval.nms import non_max_suppression
+from utils.eval.findings import Findings
+from utils.eval.metrics import ClassMetrics, ap_per_class, fitness
+from utils.eval.nms import append_labels, non_max_suppression
+from utils.eval.tally import Tally, merged, native_detections
 from utils.log import LOGGER, progress
 
 Forward = Callable[[Tensor], tuple[Tensor, list[Tensor] | None]]
@@ -35,6 +35,9 @@ class EvaluationSettings:
         iou: overlap above which suppression drops a box, 0..1.
         max_detections: most detections of one image.
         single_class: treat every prediction and label as class 0.
+        multi_label: make a detection of every class of a box that is likely enough, not only of the likeliest.
+        whole_pixels: round boxes to whole pixels of the original image, as detect.py does.
+        keeps_findings: keep every box for pictures and further figures.
         device: where the network runs.
     """
 
@@ -42,6 +45,9 @@ class EvaluationSettings:
     iou: float = 0.6
     max_detections: int = 300
     single_class: bool = False
+    multi_label: bool = True
+    whole_pixels: bool = False
+    keeps_findings: bool = False
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
 
@@ -70,6 +76,7 @@ class Evaluation:
         losses: validation box, objectness and class loss; zeros when no criterion was given.
         speed_ms: milliseconds an image for preparing, inference and suppression.
         confusion: which classes were mixed up.
+        findings: every detection and label, where the settings keep them.
     """
 
     metrics: ClassMetrics
@@ -79,6 +86,7 @@ class Evaluation:
     losses: tuple[float, ...]
     speed_ms: tuple[float, ...]
     confusion: ConfusionMatrix
+    findings: Findings | None = None
 
     @property
     def precision(self) -> float:
@@ -154,6 +162,7 @@ def evaluate(
     settings: EvaluationSettings,
     criterion: Criterion | None = None,
     sinks: Sequence[Sink] = (),
+    hybrid_sinks: Sequence[Sink] = (),
     processes: Processes = Processes(),  # noqa: B008  frozen
 ) -> Evaluation:
     """Run ``forward`` over ``batches`` and measure its detections in the pixels of the original images.
@@ -166,113 +175,94 @@ def evaluate(
         settings: thresholds and device.
         criterion: takes raw outputs and (n, 6) targets, gives the loss and its (3,) parts.
         sinks: receive the detections of each batch.
+        hybrid_sinks: receive them with the labels merged in as detections of certainty 1, which no figure ever sees.
         processes: several may share the work, each with every ``size``-th batch; they all get the same figures as one
             process would, to the bit, but for the times, which are those of the main process.
 
     Raises:
-        UserError: the network predicts another number of classes than ``names`` has, or there is no image.
+        UserError: the network predicts another number of classes than ``names`` has or what is no number, or there is
+            no image.
     """
     if settings.single_class:
         names = {0: names[0] if len(names) == 1 else "item"}
-    tally, clocks = _Tally(len(names)), [Stopwatch(settings.device) for _ in range(3)]
+    tally = Tally(len(names), settings.keeps_findings)
+    clocks = [Stopwatch(settings.device) for _ in range(3)]
     for batch in progress(batches, "validating", unit="batch"):
         with clocks[0]:
             images = normalise(batch.images.to(settings.device, non_blocking=True))  # (B, C, H, W)
         with clocks[1]:
             decoded, raw = forward(images)  # (B, N, 5 + classes)
         losses = criterion(raw, batch.targets)[1].float().cpu() if criterion is not None and raw is not None else None
+        _check(decoded, batch, settings, len(names))
         with clocks[2]:
-            detections = _detect(decoded, settings, len(names))
-        detections = [found.cpu() for found in detections]
-        native = tally.add(batch, detections, losses)
+            detections = _suppress(decoded, settings)
+        native = _to_original(batch, detections, settings)
+        tally.add(batch, native, losses)
         for sink in sinks:
             sink.write(batch, detections, native)
+        if hybrid_sinks:
+            with_labels = append_labels(decoded, batch.targets, (images.shape[2], images.shape[3]))
+            detections = _suppress(with_labels, settings)
+            native = _to_original(batch, detections, settings)
+            for sink in hybrid_sinks:
+                sink.write(batch, detections, native)
     speed_ms = tuple(clock.seconds * 1e3 / max(tally.images, 1) for clock in clocks)
     tallies = processes.gather(tally)  # None on all but the main process
-    return cast(Evaluation, processes.broadcast(tallies and _merged(tallies).summary(names, speed_ms)))
+    return cast(Evaluation, processes.broadcast(tallies and summarise(merged(tallies), names, speed_ms)))
 
 
-def _detect(decoded: Tensor, settings: EvaluationSettings, class_count: int) -> list[Tensor]:
+def _check(decoded: Tensor, batch: Batch, settings: EvaluationSettings, class_count: int) -> None:
     predicted = decoded.shape[2] - 5
     if not settings.single_class and predicted != class_count:
         raise UserError(
             f"the network predicts {predicted} classes but the data set names {class_count}; "
-            "use the data YAML it was trained on, or --single-cls"
+            "use the data YAML it was trained on, --map-classes or --single-cls"
         )
+    if not decoded.sum().isfinite():  # one number says it for all
+        bad = next((path for path, rows in zip(batch.paths, decoded, strict=True) if not rows.sum().isfinite()), "?")
+        raise UserError(
+            f"the network gives NaN or infinite values for '{bad}': its weights are damaged, or too large for FP16; "
+            "try without --half, or an earlier checkpoint"
+        )
+
+
+def _suppress(decoded: Tensor, settings: EvaluationSettings) -> list[Tensor]:
     detections = non_max_suppression(
         decoded,
         settings.confidence,
         settings.iou,
         agnostic=settings.single_class,
-        multi_label=True,
+        multi_label=settings.multi_label,
         max_detections=settings.max_detections,
     )
     if settings.single_class:
         for found in detections:
             found[:, 5] = 0
-    return detections
+    return [found.cpu() for found in detections]
 
 
-@dataclass(frozen=True)
-class _Record:
-    """What the metrics need of one batch."""
-
-    correct: Tensor  # (n, 10) bool
-    found: Tensor  # (n, 6)
-    labels: Tensor  # (m, 5)
-    losses: Tensor | None  # (3,)
+def _to_original(batch: Batch, detections: list[Tensor], settings: EvaluationSettings) -> list[Tensor]:
+    native = native_detections(batch, detections)
+    if settings.whole_pixels:
+        for found in native:
+            found[:, :4].round_()
+    return native
 
 
-class _Tally:
-    """Collects, batch by batch, what the metrics need."""
+def summarise(tally: Tally, names: Mapping[int, str], speed_ms: tuple[float, ...]) -> Evaluation:
+    """Compute the metrics of everything collected.
 
-    def __init__(self, class_count: int):
-        self.confusion = ConfusionMatrix(class_count)
-        self.images = 0
-        self.records: list[_Record] = []
-
-    def add(self, batch: Batch, detections: list[Tensor], losses: Tensor | None) -> list[Tensor]:
-        """Match a batch and return its detections in the pixels of the original images."""
-        input_hw = (batch.images.shape[2], batch.images.shape[3])
-        labels = labels_per_image(batch.targets.cpu().float(), len(detections), input_hw)
-        geometry = zip(batch.original_hw, batch.ratios, batch.pads_xy, strict=True)
-        native, all_labels, correct = [], [], []
-        for found, label, (original_hw, ratio, pad_xy) in zip(detections, labels, geometry, strict=True):
-            found, label = found.clone(), label.clone()
-            found[:, :4] = scale_boxes(found[:, :4], input_hw, original_hw, ratio, pad_xy)
-            label[:, 1:] = scale_boxes(label[:, 1:], input_hw, original_hw, ratio, pad_xy)
-            if self.confusion.class_count == 1:
-                label[:, 0] = 0
-            correct.append(match_detections(found, label))
-            self.confusion.update(found, label)
-            native.append(found)
-            all_labels.append(label)
-        self.images += len(detections)
-        self.records.append(_Record(torch.cat(correct), torch.cat(native), torch.cat(all_labels), losses))
-        return native
-
-    def summary(self, names: Mapping[int, str], speed_ms: tuple[float, ...]) -> Evaluation:
-        """Compute the metrics of everything collected."""
-        if not self.images:
-            raise UserError("there is no image to evaluate; check the 'val' entry of the data set YAML")
-        labels = torch.cat([record.labels for record in self.records])[:, 0].numpy().astype(int)
-        if not len(labels):
-            LOGGER.warning("no labels found in the data set: every metric is 0")
-        losses = [record.losses for record in self.records if record.losses is not None]
-        parts = torch.stack(losses).mean(0).tolist() if losses else (0.0, 0.0, 0.0)
-        found = torch.cat([record.found for record in self.records]).numpy()
-        correct = torch.cat([record.correct for record in self.records]).numpy()
-        metrics = ap_per_class(correct, found[:, 4], found[:, 5], labels)
-        counts = np.bincount(labels, minlength=len(names))
-        return Evaluation(metrics, names, self.images, counts, tuple(parts), speed_ms, self.confusion)
-
-
-def _merged(tallies: list[_Tally]) -> _Tally:
-    """Return one tally of all, with the batches in the order in which they were dealt to the processes in turn."""
-    whole = _Tally(tallies[0].confusion.class_count)
-    rounds = zip_longest(*(tally.records for tally in tallies))
-    whole.records = [record for records in rounds for record in records if record is not None]
-    whole.images = sum(tally.images for tally in tallies)
-    for tally in tallies:
-        whole.confusion.add(tally.confusion)
-    return whole
+    Raises:
+        UserError: nothing was collected.
+    """
+    if not tally.images:
+        raise UserError("there is no image to evaluate; check the 'val' entry of the data set YAML")
+    labels = tally.label_classes
+    if not len(labels):
+        LOGGER.warning("no labels found in the data set: every metric is 0")
+    metrics = ap_per_class(tally.correct, tally.scores, tally.classes, labels)
+    counts = np.bincount(labels, minlength=len(names))
+    findings = tally.findings(names)
+    return Evaluation(
+        metrics, names, tally.images, counts, tally.mean_losses(), speed_ms, tally.confusion, findings
+    )
