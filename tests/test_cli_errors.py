@@ -107,7 +107,7 @@ def nothing_written(tmp_path):
         ("val", ["--conf-thres", 2], "--conf-thres 2.0: expected a number from 0 to 1"),
         ("val", ["--iou-thres", -0.1], "--iou-thres -0.1"),
         ("val", ["--task", "test "], "--task"),
-        ("val", ["--task", "speed"], "invalid choice: 'speed'"),
+        ("val", ["--task", "benchmark"], "invalid choice: 'benchmark'"),
         ("val", ["--workers", -1], "--workers -1"),
         ("detect", ["--conf-thres", "nan"], "--conf-thres nan"),
         ("detect", ["--conf-thres"], "--conf-thres: expected one argument"),

@@ -1,10 +1,15 @@
 """val.py as a whole, and its figures on COCO128 against those of YOLOv5."""
 
+import shutil
+
 import numpy as np
 import pytest
+import yaml
 
 import val
 from tests.golden_data import load_golden, shared_path
+from utils.data.synthetic import CLASS_NAMES
+from utils.errors import UserError
 
 PICTURES = {"PR_curve.png", "F1_curve.png", "P_curve.png", "R_curve.png", "confusion_matrix.png", "val_batch0_pred.jpg"}
 
@@ -31,6 +36,87 @@ def test_the_task_chooses_the_split(tiny_dataset, tiny_weights, tmp_path, task, 
         data=str(tiny_dataset), weights=[str(tiny_weights)], imgsz=64, project=str(tmp_path), task=task, batch_size=3
     )
     assert result.images == images
+
+
+def test_hybrid_files_hold_the_labels_and_leave_the_figures_alone(tiny_dataset, tiny_weights, tmp_path):
+    common = {"data": str(tiny_dataset), "weights": [str(tiny_weights)], "imgsz": 64, "project": str(tmp_path)}
+    plain = val.run(**common, name="plain")
+    hybrid = val.run(**common, name="hybrid", save_hybrid=True, save_conf=True)
+    assert hybrid.results == plain.results
+    sure = [line for file in (tmp_path / "hybrid/labels").iterdir() for line in file.read_text().splitlines()]
+    assert len([line for line in sure if line.endswith(" 1")]) >= 0.9 * hybrid.labels  # equal labels may overlap
+
+
+def test_speed_takes_v61_thresholds_and_leaves_no_pictures(tiny_dataset, tiny_weights, tmp_path, capfd):
+    result = val.run(data=str(tiny_dataset), weights=[str(tiny_weights)], imgsz=64, project=str(tmp_path), task="speed")
+    assert "per image at shape (32, 3, 64, 64)" in capfd.readouterr().out
+    assert not list(tmp_path.rglob("*.png")) and not list(tmp_path.rglob("*.jpg"))
+    assert not len(result.findings.scores) or result.findings.scores.min() > 0.25
+
+
+@pytest.fixture
+def small_set(tiny_dataset, tmp_path):
+    """Return a maker of data sets: names, and the text of each image's label file (None for no file)."""
+
+    def make(names, *labels):
+        folder = tmp_path / "small"
+        (folder / "images").mkdir(parents=True)
+        (folder / "labels").mkdir()
+        for index, text in enumerate(labels):
+            shutil.copy(tiny_dataset.parent / f"images/val/00000{index}.jpg", folder / f"images/{index}.jpg")
+            if text is not None:
+                (folder / f"labels/{index}.txt").write_text(text)
+        file = folder / "small.yaml"
+        file.write_text(yaml.safe_dump({"path": str(folder), "train": "images", "val": "images", "names": names}))
+        return file
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("labels", "counted"),
+    [(("0 0.5 0.5 0.4 0.4",), 1), (("",), 0), ((None, None), 0), (("0 0.5 0.5 0.4 0.4", None), 1)],
+    ids=["one image", "no label", "no label files", "a background image"],
+)
+def test_small_sets(small_set, tiny_weights, tmp_path, labels, counted):
+    data = small_set(list(CLASS_NAMES), *labels)
+    result = val.run(data=str(data), weights=[str(tiny_weights)], imgsz=64, project=str(tmp_path), save_json=True)
+    assert (result.images, result.labels) == (len(labels), counted)
+    assert 0 <= result.map50 <= 1
+    assert (tmp_path / "exp/report.html").is_file()
+
+
+def test_zero_predictions(small_set, tiny_weights, tmp_path):
+    data = small_set(list(CLASS_NAMES), "0 0.5 0.5 0.4 0.4")
+    result = val.run(
+        data=str(data), weights=[str(tiny_weights)], imgsz=64, project=str(tmp_path), conf_thres=1.0, save_json=True
+    )
+    assert result.results == (0,) * 7 and len(result.findings.scores) == 0
+
+
+def test_classes_by_name(small_set, tiny_weights, tmp_path):
+    names = [CLASS_NAMES[3], "unheard of"]
+    data = small_set(names, "0 0.5 0.5 0.4 0.4", "1 0.5 0.5 0.4 0.4")
+    common = {"data": str(data), "weights": [str(tiny_weights)], "imgsz": 64, "project": str(tmp_path)}
+    with pytest.raises(UserError, match="the model has no 'unheard of'; --map-classes measures the 1 of 2"):
+        val.run(**common)
+    result = val.run(**common, map_classes=True)
+    assert result.names == dict(enumerate(names))
+    assert set(result.findings.classes) == {0}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"compare": True}, "--compare needs two or more --weights, got 1"),
+        ({"compare": True, "weights": ["a.pt", "b.pt"], "task": "study"}, "not with --task study"),
+        ({"save_point": True, "weights": ["a.pt", "b.pt"]}, "--save-point takes one file"),
+        ({"single_cls": True, "map_classes": True}, "--map-classes goes by class names"),
+    ],
+)
+def test_options_that_do_not_go_together(options, said):
+    with pytest.raises(UserError, match=said):
+        val.run(**({"weights": ["a.pt"]} | options))
 
 
 def test_one_class_for_all(tiny_dataset, tiny_weights, tmp_path):

@@ -129,6 +129,85 @@ def test_wrong_class_count_is_explained():
         evaluate(_perfect_network(batch, classes=80), [batch], NAMES, EvaluationSettings())
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_outputs_that_are_no_numbers_are_explained(value):
+    batch = _batch()
+    rows = torch.zeros(3, 8, 8)
+    rows[1, 2, 4] = value
+    with pytest.raises(UserError, match="NaN or infinite values for 'images/b.jpg': its weights are damaged"):
+        evaluate(lambda images: (rows, None), [batch], NAMES, EvaluationSettings())
+
+
+def test_findings_hold_all_that_was_found_and_is_there():
+    batch = _batch()
+    result = evaluate(_perfect_network(batch), [batch] * 2, NAMES, EvaluationSettings(keeps_findings=True))
+    found = result.findings
+    assert found.paths == [*batch.paths, *batch.paths]
+    assert found.sizes_hw.tolist() == [list(size) for size in SIZES_HW * 2]
+    assert found.detection_counts.tolist() == found.label_counts.tolist() == [2, 1, 0] * 2
+    truth = [box for boxes in OBJECTS * 2 for box in boxes]
+    assert np.allclose(found.label_boxes, [box for _, *box in truth], atol=0.01)
+    assert found.label_classes.tolist() == [label for label, *_ in truth]
+    assert sorted(map(tuple, found.boxes.round().tolist())) == sorted(tuple(map(float, box)) for _, *box in truth)
+    assert found.correct.all() and found.scores == pytest.approx(0.9)
+    assert found.label_image.tolist() == [0, 0, 1, 3, 3, 4]
+    assert found.label_boxes[found.labels_of(4)] == pytest.approx(found.label_boxes[5:6])
+    assert found.detections_of(2) == slice(3, 3)
+
+
+def test_boxes_are_not_kept_unless_asked_for():
+    batch = _batch()
+    assert evaluate(_perfect_network(batch), [batch], NAMES, EvaluationSettings()).findings is None
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_whole_pixels(whole):
+    batch = _batch()
+    network = _perfect_network(batch)
+
+    def shifted(images):
+        rows, raw = network(images)
+        return torch.cat([rows[..., :2] + 0.3, rows[..., 2:]], -1), raw
+
+    settings = EvaluationSettings(whole_pixels=whole, keeps_findings=True)
+    boxes = evaluate(shifted, [batch], NAMES, settings).findings.boxes
+    assert np.array_equal(boxes, boxes.round()) == whole
+
+
+@pytest.mark.parametrize(("multi_label", "count"), [(True, 6), (False, 3)])
+def test_one_class_a_box(multi_label, count):
+    batch = _batch()
+    network = _perfect_network(batch)
+
+    def doubtful(images):
+        rows, raw = network(images)
+        rows = rows.clone()
+        rows[..., 7] = 0.5  # the third class is half as likely
+        return rows, raw
+
+    settings = EvaluationSettings(multi_label=multi_label, keeps_findings=True)
+    assert len(evaluate(doubtful, [batch], NAMES, settings).findings.scores) == count
+
+
+class _Recorder:
+    def __init__(self):
+        self.found = []
+
+    def write(self, batch, detections, native):
+        self.found.extend(native)
+
+
+def test_hybrid_output_has_the_labels_and_no_figure_does():
+    batch = _batch()
+    plain, hybrid = _Recorder(), _Recorder()
+    network = lambda images: (_perfect_network(_batch([[], [], []]))(images)[0], None)  # noqa: E731  finds nothing
+    result = evaluate(network, [batch], NAMES, EvaluationSettings(), sinks=[plain], hybrid_sinks=[hybrid])
+    assert result.results == (0, 0, 0, 0, 0, 0, 0)
+    assert [len(found) for found in plain.found] == [0, 0, 0]
+    assert [len(found) for found in hybrid.found] == [2, 1, 0]
+    assert hybrid.found[1].tolist()[0] == pytest.approx([0, 0, 90, 50, 1, 1], abs=0.01)
+
+
 def test_an_empty_data_set_is_explained():
     with pytest.raises(UserError, match="no image"):
         evaluate(lambda images: (images, None), [], NAMES, EvaluationSettings())

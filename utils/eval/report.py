@@ -1,5 +1,6 @@
 """An evaluation as users see it: the table, the speeds, the plots."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ def measure(
     settings: EvaluationSettings,
     folder: Path,
     sinks: Sequence[Sink] = (),
+    hybrid_sinks: Sequence[Sink] = (),
     every_class: bool = False,
     draws: bool = True,
 ) -> Evaluation:
@@ -31,11 +33,20 @@ def measure(
         settings: thresholds and device.
         folder: where the pictures go.
         sinks: what else receives the detections.
+        hybrid_sinks: what receives them with the labels merged in.
         every_class: list the classes even if there are 50 or more.
         draws: leave curves and pictures.
     """
     pictures = [BatchPictureSink(folder, names)] if draws else []
-    result = evaluate(lambda images: (predict(images), None), loader, names, settings, sinks=[*pictures, *sinks])
+    settings = dataclasses.replace(settings, keeps_findings=True)
+    result = evaluate(
+        lambda images: (predict(images), None),
+        loader,
+        names,
+        settings,
+        sinks=[*pictures, *sinks],
+        hybrid_sinks=hybrid_sinks,
+    )
     for line in result.table(every_class):
         LOGGER.info(line)
     if draws:
