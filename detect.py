@@ -11,7 +11,6 @@ from utils.options import describe_options, make_options, run_command
 
 if TYPE_CHECKING:
     from models.formats import Backend
-    from utils.detect.detector import DetectionSettings
     from utils.detect.sinks import Sink
     from utils.detect.visualize import RowWatch
 
@@ -22,6 +21,7 @@ def main(options: DetectOptions) -> Path | None:
     from models.plugins import load_plugins
     from utils.data.sources import load_source
     from utils.detect.detector import Detector, describe
+    from utils.detect.settings import detection_settings
     from utils.device import describe_device, select_device, use_half
     from utils.eval.report import speed_line
     from utils.log import LOGGER, set_up_logging
@@ -33,9 +33,10 @@ def main(options: DetectOptions) -> Path | None:
     source = load_source(options.source)
     device = select_device(options.device)
     LOGGER.info(f"YOLOv5-NAM {describe_device(device)}")
-    backend = load_backend(options.weights or [newest_weights()], device, use_half(options.half, device))
+    options.weights = options.weights or [str(newest_weights())]
+    backend = load_backend(options.weights, device, use_half(options.half, device), options.augment)
     source.channels = backend.meta.channels
-    detector = Detector(backend, backend.meta.stride, detection_settings(options, backend), device)
+    detector = Detector(backend, backend.meta.stride, detection_settings(options, backend.meta), device)
     folder, sinks, input_hw = None, None, (0, 0)
     with row_watch(options, backend) as watch:
         for frame in source:
@@ -55,25 +56,6 @@ def main(options: DetectOptions) -> Path | None:
     return folder
 
 
-def detection_settings(options: DetectOptions, backend: "Backend") -> "DetectionSettings":
-    """Return the thresholds, and an input size the model takes."""
-    from utils.detect.detector import DetectionSettings
-    from utils.sizes import input_size
-
-    unknown = set(options.classes or ()) - set(backend.meta.names)
-    if unknown:
-        raise UserError(f"--classes {min(unknown)}: the model has classes 0 to {max(backend.meta.names)} only")
-    return DetectionSettings(
-        size_hw=backend.meta.input_hw or input_size(options.imgsz, backend.meta.stride),
-        confidence=options.conf_thres,
-        iou=options.iou_thres,
-        max_detections=options.max_det,
-        classes=options.classes,
-        agnostic=options.agnostic_nms,
-        exact_shape=backend.meta.input_hw is not None,
-    )
-
-
 def row_watch(options: DetectOptions, backend: "Backend") -> "AbstractContextManager[RowWatch | None]":
     """Return what sees the layers of the network work, if that is wanted."""
     if not options.visualize:
@@ -84,6 +66,8 @@ def row_watch(options: DetectOptions, backend: "Backend") -> "AbstractContextMan
     if not isinstance(backend, PyTorchBackend):
         got = f"{len(options.weights)} files" if len(options.weights) > 1 else f"'{options.weights[0]}'"
         raise UserError(f"--visualize looks into one PyTorch model, got {got}; name one .pt file with --weights")
+    if options.augment:
+        raise UserError("--visualize shows one look at an image, --augment takes three; leave one of them out")
     return RowWatch(backend.model.model, {row.index for row in backend.model.rows if row.is_gate})
 
 

@@ -184,7 +184,8 @@ def search_hyperparameters(setup: "Setup") -> "Hyperparameters":
 def measure_best(run: "Run", folder: Path, best: Path) -> "Evaluation":
     """Print the table per class of a run's best weights, and write its plots."""
     from models.formats.pytorch import load
-    from utils.eval.report import measure
+    from utils.eval.coco_json import is_coco, save_predictions
+    from utils.eval.report import Leavings, measure
     from utils.log import LOGGER
     from utils.train.validation import in_parts_if_needed
 
@@ -192,15 +193,19 @@ def measure_best(run: "Run", folder: Path, best: Path) -> "Evaluation":
     setup = run.setup
     backend = load(best, setup.device)
     loader = run.batches.validation(backend.meta.stride, keep=False)
-    return measure(
+    facts = {"weights": str(best), "data": f"{setup.config.file}, val", "device": str(setup.device)}
+    facts["input"] = f"{run.image_size} px"
+    result = measure(
         in_parts_if_needed(backend),
         loader,
         setup.config.names,
-        setup.evaluation_settings,
-        folder,
-        every_class=True,
-        draws=not setup.options.noplots,
+        setup.final_settings,
+        Leavings(folder, every_class=True, draws=not setup.options.noplots, facts=facts),
     )
+    if is_coco(setup.config) and result.findings:
+        save_predictions(result.findings, folder / f"{best.stem}_predictions.json", setup.config, "val")
+        run.add_final_row(result)
+    return result
 
 
 def run(**options: Any) -> "Evaluation | Hyperparameters | None":

@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING, Any
 
 from utils.eval.options import ValOptions, check_combinations
-from utils.files import make_run_folder
 from utils.options import describe_options, make_options, run_command
 
 if TYPE_CHECKING:
@@ -33,12 +32,11 @@ def main(options: ValOptions) -> "Evaluation | list[Evaluation]":
     config = config.as_single_class() if options.single_cls else config
     job = Job(options, config, load_samples(config, options.split), device)
     subjects = [job.fit(subject) for subject in subjects]
-    folder = make_run_folder(options.project, options.name, options.exist_ok)
     if options.task == "study":
-        return job.study(subjects, folder)
+        return job.study(subjects)
     if options.compare:
-        return job.compare(subjects, folder)
-    return job.measure(subjects[0], folder)
+        return job.compare(subjects)
+    return job.measure(subjects[0])
 
 
 def load_subjects(options: ValOptions, device: "torch.device") -> "list[Subject]":
@@ -51,7 +49,7 @@ def load_subjects(options: ValOptions, device: "torch.device") -> "list[Subject]
     half = use_half(options.half or (options.task == "speed" and device.type == "cuda"), device)
     weights = options.weights or [str(newest_weights())]
     groups = [[file] for file in weights] if options.compare or options.task == "study" else [weights]
-    backends = [load_backend(group, device, half) for group in groups]
+    backends = [load_backend(group, device, half, options.augment) for group in groups]
     return [Subject(group, backend, backend.meta) for group, backend in zip(groups, backends, strict=True)]
 
 

@@ -118,6 +118,7 @@ class Model(nn.Module):
         model: the layers in a row. yaml: the mapping in force. names: class names by index.
         stride: (levels,) pixels per grid cell. save: indices of outputs that later layers read. rows: the table.
         plugins: files of the layers that come from plug-ins, see models/plugins.py.
+        operating_point: of the checkpoint it comes from, if that has one.
 
     Raises:
         UserError: the YAML is missing, malformed or does not fit together; the file and row are named.
@@ -148,6 +149,7 @@ class Model(nn.Module):
         self.model, self.save, self.rows = parse_model(self.yaml, self.yaml_file)
         self.plugins = plugins_in(self.yaml)
         self.names = {index: str(index) for index in range(self.yaml["nc"])}
+        self.operating_point: dict[str, Any] | None = None
         self.inplace = self.yaml.get("inplace", True)
         try:
             self._set_up_norms_and_activations()

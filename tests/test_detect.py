@@ -12,6 +12,8 @@ import torch
 import detect
 from models.yolo import Model
 from utils.checkpoint import Checkpoint, write_checkpoint
+from utils.errors import UserError
+from utils.eval.operating_point import OperatingPoint, save_operating_point
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +105,32 @@ def test_thresholds_and_suppression(eager_weights, pictures, tmp_path):
     assert all(row[5] > 0.8 for row in rows("sure", conf_thres=0.8))
     assert {row[0] for row in rows("one", classes=[1])} == {1}
     assert len(rows("agnostic", agnostic_nms=True, iou_thres=0.1)) < len(rows("by class", iou_thres=0.1))
+
+
+def test_measured_scores(eager_weights, pictures, tmp_path, capsys):
+    measured = save_operating_point(eager_weights, OperatingPoint(0.79, {"cat": 0.83, "traffic light": 0.5}), tmp_path)
+
+    def counts(wanted: object) -> list[int]:
+        folder = run(measured, pictures / "a/y.png", tmp_path / "runs", save_txt=True, conf_thres=wanted, iou_thres=1.0)
+        classes = [row[0] for row in label_rows(folder)] if (folder / "labels/y.txt").exists() else []
+        return [classes.count(0), classes.count(1)]
+
+    assert counts("auto") == counts(0.79)
+    assert counts("per-class") == [counts(0.83)[0], counts(0.5)[1]]
+    assert counts("per-class") != counts("auto") != counts(0.5)
+    said = capsys.readouterr().out
+    assert "--conf-thres auto: 0.79, where F1 was highest\n" in said
+    assert "--conf-thres per-class: cat 0.83, traffic light 0.5, where F1 was highest\n" in said
+
+
+def test_augmented_detection_finds_more(eager_weights, pictures, tmp_path):
+    once, often = (
+        run(eager_weights, pictures / "a/y.png", tmp_path, save_txt=True, iou_thres=1.0, augment=augment)
+        for augment in (False, True)
+    )
+    assert len(label_rows(often)) > len(label_rows(once))
+    with pytest.raises(UserError, match="--augment takes three; leave one of them out"):
+        run(eager_weights, pictures / "a/y.png", tmp_path, augment=True, visualize=True)
 
 
 def test_runs_get_numbers_unless_told_otherwise(eager_weights, pictures, tmp_path):

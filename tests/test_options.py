@@ -26,6 +26,7 @@ class Options:
     cfg: str = option("", "model")
     resume: str | None = option(None, "go on", nargs="?", const="newest")
     task: str = option("val", "part", choices=("val", "test"))
+    least: float | str = option(0.5, "score", least=0, most=1, words=("auto", "per-class"))
 
 
 def parse(*words: str) -> Options:
@@ -49,6 +50,8 @@ def parse(*words: str) -> Options:
         (["--resume"], {"resume": "newest"}),
         (["--resume", "runs/exp"], {"resume": "runs/exp"}),
         (["--task", "test"], {"task": "test"}),
+        (["--least", "0.1"], {"least": 0.1}),
+        (["--least", "auto"], {"least": "auto"}),
         (["--batch", "2", "--batch-size", "8"], {"batch_size": 8}),
     ],
 )
@@ -71,6 +74,8 @@ def test_words_become_options(words, expected):
         ({"classes": 3}, {"classes": [3]}),
         ({"classes": None}, {"classes": None}),
         ({"cfg": Path("a.yaml")}, {"cfg": "a.yaml"}),
+        ({"least": 1}, {"least": 1.0}),
+        ({"least": "per-class"}, {"least": "per-class"}),
         ({"save_txt": True}, {"save_txt": True}),
         ({"resume": True}, {"resume": "newest"}),
         ({"resume": False}, {"resume": None}),
@@ -97,6 +102,8 @@ def test_python_callers_need_no_exact_types(given, expected):
         ({"save_txt": "yes"}, "--save-txt 'yes': expected bool, got str"),
         ({"cfg": 3.5}, "--cfg 3.5: expected str, got float"),
         ({"task": "train"}, "--task train: expected one of val, test"),
+        ({"least": "best"}, "--least 'best': expected float or auto or per-class, got str"),
+        ({"least": 1.5}, "--least 1.5: expected a number from 0 to 1"),
     ],
 )
 def test_wrong_overrides_are_named(given, said):
@@ -114,6 +121,7 @@ def test_wrong_overrides_are_named(given, said):
         (["--classes"], "--classes: expected at least one argument"),
         (["--save-txt=1"], "--save-txt: ignored explicit argument '1'"),
         (["--task", "speed"], "--task: invalid choice: 'speed'"),
+        (["--least", "aut"], "--least: invalid value: 'aut', expected a number or auto or per-class; did you mean"),
     ],
 )
 def test_wrong_words_end_with_2_in_one_line(words, said, capsys):

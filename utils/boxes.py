@@ -36,6 +36,18 @@ def clip_boxes(boxes: Boxes, size_hw: tuple[int, int]) -> Boxes:
     return _stack([x[..., 0], y[..., 0], x[..., 1], y[..., 1]])
 
 
+def letterbox_geometry(
+    input_hw: tuple[int, int], image_hw: tuple[int, int], ratio: float | None = None
+) -> tuple[float, tuple[float, float]]:
+    """Return resize factor, and padding left and above in px, of an image centred in a network input.
+
+    Follows from the sizes alone; the whole pixels that were really resized to may differ by one. ``ratio`` if known.
+    """
+    if ratio is None:
+        ratio = min(input_hw[0] / image_hw[0], input_hw[1] / image_hw[1])
+    return ratio, ((input_hw[1] - image_hw[1] * ratio) / 2, (input_hw[0] - image_hw[0] * ratio) / 2)
+
+
 def scale_boxes(
     boxes: Boxes,
     from_hw: tuple[int, int],
@@ -52,11 +64,8 @@ def scale_boxes(
         ratio: resize factor that was used; derived from the two sizes when None.
         pad_xy: left and top padding that was used; derived when None.
     """
-    if ratio is None:
-        ratio = min(from_hw[0] / to_hw[0], from_hw[1] / to_hw[1])
-    if pad_xy is None:
-        pad_xy = (from_hw[1] - to_hw[1] * ratio) / 2, (from_hw[0] - to_hw[0] * ratio) / 2
-    pad_x, pad_y = pad_xy
+    ratio, derived_xy = letterbox_geometry(from_hw, to_hw, ratio)
+    pad_x, pad_y = pad_xy or derived_xy
     parts = [boxes[..., 0] - pad_x, boxes[..., 1] - pad_y, boxes[..., 2] - pad_x, boxes[..., 3] - pad_y]
     return clip_boxes(_stack(parts) / ratio, to_hw)
 

@@ -2,8 +2,8 @@
 
 Ours hold tensors and plain data only, and load with ``weights_only=True``. Keys: what rebuilds the model (``yaml``,
 ``names``, ``stride``, ``model`` or ``ema`` as state_dicts), what describes it (``options``, ``hyperparameters``,
-``epoch``, ``metrics``, ``version``, ``date``), and what resumes the run (``training``) or, when it is over, extends it
-(``finished``).
+``epoch``, ``metrics``, ``operating_point``, ``version``, ``date``), and what resumes the run (``training``) or, when it
+is over, extends it (``finished``).
 """
 
 import datetime
@@ -36,6 +36,7 @@ class Checkpoint:
     hyperparameters: dict[str, Any] = field(default_factory=dict)
     epoch: int = -1  # last finished epoch, 0-based; -1 when training is over
     metrics: dict[str, float] = field(default_factory=dict)
+    operating_point: dict[str, Any] | None = None  # from which scores to believe it, see utils/eval/operating_point.py
     training: dict[str, Any] | None = None  # what resumes the run; None when it is over
     finished: dict[str, Any] | None = None  # what extends a run that is over: its counters, without optimizer
     plugins: dict[str, dict[str, str]] = field(default_factory=dict)  # by layer: file and sha256, see models/plugins.py
@@ -100,6 +101,7 @@ def _from_ours(content: Any, path: Path) -> Checkpoint:
         hyperparameters=content["hyperparameters"],
         epoch=content["epoch"],
         metrics=content["metrics"],
+        operating_point=content.get("operating_point"),
         plugins=content.get("plugins", {}),
         training=content["training"] and content["training"] | {"model": content["model"]},
         finished=content.get("finished"),
@@ -146,6 +148,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "hyperparameters": checkpoint.hyperparameters,
         "epoch": checkpoint.epoch,
         "metrics": checkpoint.metrics,
+        "operating_point": checkpoint.operating_point,
         "plugins": checkpoint.plugins,
         "model": model,
         "ema": checkpoint.state if training else None,

@@ -3,6 +3,8 @@
 import os
 import platform
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -68,6 +70,17 @@ def core_count() -> int:
 def worker_count(limit: int, batch_size: int) -> int:
     """Return the number of loader processes: at most ``limit`` and one a core; none for single-image batches."""
     return min(limit, core_count(), batch_size if batch_size > 1 else 0)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute on the CPU with one thread, inside a ``with`` block or, as a decorator, a function."""
+    count = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(count)
 
 
 def synchronize(device: torch.device) -> None:

@@ -9,7 +9,7 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -29,6 +29,7 @@ def option(
     *aliases: str,
     least: float | None = None,
     most: float | None = None,
+    words: Sequence[str] = (),
     positional: bool = False,
     **argparse_settings: Any,
 ) -> Any:
@@ -40,6 +41,7 @@ def option(
         aliases: further spellings, e.g. ``"--img"``.
         least: smallest number allowed.
         most: largest number allowed.
+        words: what may be given instead of a number.
         positional: given without a flag, and required.
         argparse_settings: passed on to ``add_argument`` (``choices``, ``nargs``, ``const``, ``metavar``).
     """
@@ -48,6 +50,7 @@ def option(
         "aliases": aliases,
         "least": least,
         "most": most,
+        "words": words,
         "positional": positional,
         "argparse": argparse_settings,
     }
@@ -63,6 +66,20 @@ def _argument_type(annotation: Any) -> tuple[type, bool]:
     if typing.get_origin(annotation) is list:
         return typing.get_args(annotation)[0], True
     return annotation, False
+
+
+def _number_or(words: Sequence[str], number: type) -> Callable[[str], Any]:
+    """Return what turns text into one of ``words`` or a number of type ``number``."""
+
+    def convert(text: str) -> Any:
+        try:
+            return text if text in words else number(text)
+        except ValueError:
+            hint = near_matches(text, words)
+            expected = f"expected a number or {' or '.join(words)}"
+            raise argparse.ArgumentTypeError(f"invalid value: '{text}', {expected}{hint}") from None
+
+    return convert
 
 
 class _Parser(argparse.ArgumentParser):
@@ -100,7 +117,9 @@ def build_parser(program: str, options_class: type, description: str) -> argpars
         if element is bool:
             settings["action"] = "store_true"
         else:
-            settings |= {"type": element, "metavar": element.__name__.upper()}
+            words = field.metadata["words"]
+            settings |= {"type": _number_or(words, element) if words else element}
+            settings |= {"metavar": "|".join([element.__name__.upper(), *words])}
             settings |= {"nargs": "+"} if several else {}
         if field.metadata["positional"]:
             parser.add_argument(field.name, **(settings | {"metavar": field.name.upper()}))
@@ -144,9 +163,12 @@ def _checked(field: "dataclasses.Field[Any]", value: Any) -> Any:
 
 def _checked_one(field: "dataclasses.Field[Any]", element: type, value: Any) -> Any:
     flag = f"--{field.name.replace('_', '-')}"
+    if value in field.metadata["words"]:
+        return value
     accepted = {str: (str, Path, int), float: (int, float)}.get(element, (element,))
     if not isinstance(value, accepted) or (isinstance(value, bool) and element is not bool):
-        raise UserError(f"{flag} {value!r}: expected {element.__name__}, got {type(value).__name__}")
+        expected = " or ".join([element.__name__, *field.metadata["words"]])
+        raise UserError(f"{flag} {value!r}: expected {expected}, got {type(value).__name__}")
     value, choices = element(value), field.metadata["argparse"].get("choices")
     least, most = field.metadata["least"], field.metadata["most"]
     if choices and value not in choices:

@@ -1,7 +1,7 @@
 """What every model format offers to detection and evaluation."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -15,12 +15,14 @@ class Metadata:
         names: class names by index.
         input_hw: the only height and width it takes, or None when any will do.
         channels: of the images it takes, see ``read_image``.
+        operating_point: the scores from which to believe it, measured; see ``Checkpoint.operating_point``.
     """
 
     stride: int
     names: dict[int, str]
     input_hw: tuple[int, int] | None = None
     channels: int = 3
+    operating_point: dict[str, Any] | None = None
 
 
 class Backend(Protocol):

@@ -44,7 +44,12 @@ def export(model: Model, path: Path, input_hw: tuple[int, int], batch_size: int)
         batch_size: images a call.
     """
     images = torch.zeros(batch_size, model.channels, *input_hw)
-    facts = {"shape": list(images.shape), "stride": model.largest_stride, "names": model.names}
+    facts = {
+        "shape": list(images.shape),
+        "stride": model.largest_stride,
+        "names": model.names,
+        "operating_point": model.operating_point,
+    }
     with atomic_write(path) as temporary, _no_deprecation_notice():
         traced = torch.jit.trace(_DecodedOnly(model), images)
         with temporary.open("wb") as stream:  # given a path, torch reports a full disk as a fault of its own
@@ -65,12 +70,15 @@ class TorchScriptBackend:
         return self.module(images.to(self.device))
 
 
-def load(path: Path, device: torch.device, half: bool = False) -> TorchScriptBackend:
+def load(path: Path, device: torch.device, half: bool = False, augment: bool = False) -> TorchScriptBackend:
     """Load a TorchScript file written by ``export``.
 
     Raises:
-        UserError: not a TorchScript file, or one without the metadata this project and YOLOv5 add.
+        UserError: not a TorchScript file, or one without the metadata this project and YOLOv5 add; or ``augment``,
+            which takes inputs of several shapes.
     """
+    if augment:
+        raise UserError(f"--augment needs several input shapes, but '{path}' takes one only; use its .pt file")
     extra = {METADATA_FILE: ""}
     try:
         with _no_deprecation_notice():
@@ -78,7 +86,7 @@ def load(path: Path, device: torch.device, half: bool = False) -> TorchScriptBac
         facts = json.loads(extra[METADATA_FILE])
         names = {int(index): name for index, name in dict(facts["names"]).items()}
         _, channels, *input_hw = facts["shape"]
-        meta = Metadata(int(facts["stride"]), names, tuple(input_hw), channels)
+        meta = Metadata(int(facts["stride"]), names, tuple(input_hw), channels, facts.get("operating_point"))
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"'{path}' is not a TorchScript file written by export.py") from error
     return TorchScriptBackend(module.eval(), meta, device)

@@ -29,6 +29,21 @@ def test_order_and_seeds_follow_from_seed_and_epoch():
     assert len({seed for batch in keys for _, seed in batch}) == 10
 
 
+@pytest.mark.parametrize(
+    ("runs", "expected"),
+    [
+        (None, [[0, 1, 2], [3, 4, 5], [6]]),
+        ([7], [[0, 1, 2], [3, 4, 5], [6]]),
+        ([4, 1, 2], [[0, 1, 2], [3], [4], [5, 6]]),
+        ([1] * 7, [[0], [1], [2], [3], [4], [5], [6]]),
+    ],
+)
+def test_no_batch_reaches_across_runs(runs, expected):
+    batches = DealtBatches(7, 3, runs=runs)
+    assert [[index for index, _ in batch] for batch in batches] == expected
+    assert len(batches) == len(expected)
+
+
 # --- several processes
 
 

@@ -67,6 +67,6 @@ def test_scores_go_to_the_data_sets_classes(caplog):
 
 def test_nothing_in_common_is_explained():
     with pytest.raises(
-        UserError, match="none of the data set's classes \\('bolt'\\); its own are 'person'.* and 1 more"
+        UserError, match=r"none of the data set's classes \('bolt'\); its own are 'person'.* and 1 more"
     ):
         map_classes(lambda images: images, COCO, {0: "bolt"})

@@ -134,7 +134,7 @@ def test_outputs_that_are_no_numbers_are_explained(value):
     batch = _batch()
     rows = torch.zeros(3, 8, 8)
     rows[1, 2, 4] = value
-    with pytest.raises(UserError, match="NaN or infinite values for 'images/b.jpg': its weights are damaged"):
+    with pytest.raises(UserError, match=r"NaN or infinite values for 'images/b\.jpg': its weights are damaged"):
         evaluate(lambda images: (rows, None), [batch], NAMES, EvaluationSettings())
 
 

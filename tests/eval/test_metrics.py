@@ -69,10 +69,47 @@ def test_metrics_of_a_data_set(golden, case):
     assert np.array_equal(metrics.ap75, metrics.ap[:, 5])
 
 
+def test_each_class_has_an_operating_point_of_its_own():
+    """Detections at 0.995, 0.985, ...: of class 2 those above 0.7 are right, of class 5 those above 0.3, of 9 none."""
+    scores = np.tile(np.arange(0.995, 0, -0.01), 3)
+    predicted = np.repeat([2.0, 5.0, 9.0], 100)
+    least = np.repeat([0.7, 0.3, 2.0], 100)
+    correct = np.tile((scores > least)[:, None], (1, 10))
+    metrics = ap_per_class(correct, scores, predicted, np.repeat([2.0, 5.0, 9.0], [30, 70, 10]))
+    assert metrics.class_confidence[:2] == pytest.approx([0.7, 0.3], abs=0.03)
+    assert metrics.class_confidence[2] == metrics.best_confidence
+    assert metrics.best_confidence == metrics.confidence_axis[metrics.operating_point]
+    assert 0.3 < metrics.best_confidence < 0.7
+
+
+def test_the_first_of_equally_good_confidences_counts():
+    metrics = ap_per_class(np.ones((3, 10), bool), np.array([0.9, 0.9, 0.9]), np.zeros(3), np.zeros(3))
+    smoothed = smooth(metrics.f1_curve[0])
+    assert metrics.class_confidence[0] == pytest.approx(0, abs=1e-9)
+    assert smoothed[0] == pytest.approx(smoothed.max())
+
+
+def test_detections_come_in_any_order():
+    generator = np.random.default_rng(0)
+    count = 500
+    correct, scores = generator.random((count, 10)) < 0.5, generator.permutation(count) / count
+    predicted, true = generator.integers(0, 7, count), generator.integers(1, 6, 300)
+    shuffled = generator.permutation(count)
+    metrics = ap_per_class(correct, scores, predicted, true)
+    other = ap_per_class(correct[shuffled], scores[shuffled], predicted[shuffled].astype(np.float32), true)
+    known = np.isin(predicted, true)
+    filtered = ap_per_class(correct[known], scores[known], predicted[known], true)
+    for name in ("classes", "label_counts", "ap", "precision_curve", "recall_curve", "precision_by_recall"):
+        assert np.array_equal(getattr(metrics, name), getattr(other, name))
+        assert np.array_equal(getattr(metrics, name), getattr(filtered, name))
+
+
 def test_a_data_set_without_labels_measures_zero():
     metrics = ap_per_class(np.zeros((4, 10), bool), np.linspace(1, 0, 4), np.zeros(4), np.zeros(0))
     assert len(metrics.classes) == 0
     assert [metrics.mean(name) for name in ("precision", "recall", "ap50", "ap50_95")] == [0, 0, 0, 0]
+    assert metrics.best_confidence == 0
+    assert metrics.class_confidence.shape == (0,)
 
 
 def test_result_cannot_be_changed(golden):

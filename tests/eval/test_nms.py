@@ -61,13 +61,65 @@ def _random_prediction(rows, classes):
     return prediction
 
 
+def _plain(rows, confidence, iou, classes, agnostic, multi_label, max_detections):
+    """The rules one at a time, in (N, 5 + classes) ``rows``, without any short cut."""
+    candidates = []
+    for x, y, width, height, objectness, *probabilities in rows.double().tolist():
+        if objectness <= confidence or not all(2 <= side <= 7680 for side in (width, height)):
+            continue
+        box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+        scores = [objectness * probability for probability in probabilities]
+        for label in range(len(scores)) if multi_label else [scores.index(max(scores))]:
+            if scores[label] > confidence and (classes is None or label in classes):
+                candidates.append((*box, scores[label], label))
+    kept = []
+    for candidate in sorted(candidates, key=lambda candidate: -candidate[4]):
+        rivals = kept if agnostic else [better for better in kept if better[5] == candidate[5]]
+        if all(_overlap(candidate, better) <= iou for better in rivals):
+            kept.append(candidate)
+    return torch.tensor(kept[:max_detections]).reshape(-1, 6)
+
+
+def _overlap(a, b):
+    width, height = (min(a[axis + 2], b[axis + 2]) - max(a[axis], b[axis]) for axis in (0, 1))
+    shared = max(width, 0) * max(height, 0)
+    return shared / (sum((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)) - shared)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_agrees_with_the_rules_one_at_a_time(monkeypatch, seed):
+    generator = np.random.default_rng(seed)
+    classes = int(generator.choice([1, 2, 5]))
+    prediction = torch.from_numpy(generator.random((2, 150, 5 + classes)).astype(np.float32))
+    prediction[..., :2] *= 60
+    prediction[..., 2:4] = prediction[..., 2:4] * 40 + 1
+    prediction[..., 4:] = (prediction[..., 4:] * 8).ceil() / 8  # many equal scores
+    options = {
+        "confidence": float(generator.choice([0.05, 0.3])),
+        "iou": float(generator.choice([0.3, 0.6])),
+        "classes": [0, 3, 99] if seed % 3 == 0 else None,
+        "agnostic": bool(seed % 4 == 0),
+        "multi_label": bool(seed % 2),
+        "max_detections": int(generator.choice([10, 60, 1000])),
+    }
+    monkeypatch.setattr(nms_module, "FIRST_CANDIDATES", 20)  # far from all: the first try is seldom enough
+    for rows, found in zip(prediction, non_max_suppression(prediction, **options), strict=True):
+        wanted = _plain(rows, **options)
+        assert len(wanted)
+        assert found.shape == wanted.shape
+        assert np.allclose(found, wanted, rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize("max_detections", [10, 300, 5000])
-def test_suppressing_a_prefix_changes_nothing(monkeypatch, max_detections):
+@pytest.mark.parametrize("steps", [0, 20])
+def test_trying_the_best_few_first_changes_nothing(monkeypatch, max_detections, steps):
     prediction = _random_prediction(3000, 2)
+    if steps:
+        prediction[..., 4:] = (prediction[..., 4:] * steps).ceil() / steps  # many equal scores
     options = {"confidence": 0.01, "iou": 0.5, "multi_label": True, "max_detections": max_detections}
-    monkeypatch.setattr(nms_module, "FIRST_PREFIX", 10**6)
+    monkeypatch.setattr(nms_module, "FIRST_CANDIDATES", 10**6)
     (whole,) = non_max_suppression(prediction, **options)
-    monkeypatch.setattr(nms_module, "FIRST_PREFIX", 16)
+    monkeypatch.setattr(nms_module, "FIRST_CANDIDATES", 16)
     (stepwise,) = non_max_suppression(prediction, **options)
     assert torch.equal(whole, stepwise)
     assert len(whole) == min(max_detections, len(whole))
@@ -83,6 +135,14 @@ def test_only_the_best_candidates_take_part(monkeypatch):
     assert torch.equal(best, everything[:100])
 
 
+def test_classes_are_chosen_before_the_best_candidates(monkeypatch):
+    prediction = _random_prediction(500, 3)
+    monkeypatch.setattr(nms_module, "MAX_CANDIDATES", 100)
+    (found,) = non_max_suppression(prediction, 0.01, 1.0, [2], multi_label=True, max_detections=10_000)
+    assert len(found) == 100
+    assert (found[:, 5] == 2).all()
+
+
 def test_half_precision_gives_single_precision_boxes():
     (found,) = non_max_suppression(_random_prediction(200, 80).half(), 0.25)
     assert found.dtype == torch.float32
@@ -96,6 +156,15 @@ def test_rows_that_are_not_numbers_are_dropped():
     prediction[:, :10] = torch.nan
     (found,) = non_max_suppression(prediction)
     assert torch.equal(found, wanted)
+
+
+def test_a_class_that_is_not_a_number_leaves_the_others_of_its_row(monkeypatch):
+    prediction = _random_prediction(50, 3)
+    monkeypatch.setattr(nms_module, "FIRST_CANDIDATES", 5)
+    (wanted,) = non_max_suppression(prediction, multi_label=True)
+    prediction[0, :, 7] = torch.nan
+    (found,) = non_max_suppression(prediction, multi_label=True)
+    assert torch.equal(found, wanted[wanted[:, 5] < 2])
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_the_lines_are_a_copy(tmp_path):
 def test_a_run_that_was_interrupted_after_its_last_epoch_gets_its_file_and_picture(tmp_path, draw):
     file = CsvFile(tmp_path / "old.csv")
     file.epoch_end(epoch_report(0))
-    CsvFile(tmp_path / "results.csv", 1, rows=file.lines, draw=draw).training_end()
+    CsvFile(tmp_path / "results.csv", 1, rows=file.lines, draw=draw).epochs_done()
     assert (tmp_path / "results.csv").read_bytes() == (tmp_path / "old.csv").read_bytes()
     assert (tmp_path / "results.png").is_file() is draw
 

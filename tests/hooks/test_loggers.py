@@ -70,6 +70,7 @@ def play(hook: Hook, epochs=(0, 1), end: bool = True) -> None:
         hook.batch_end(batch_report(epoch))
         hook.epoch_end(epoch_report(epoch, evaluation=None) if epoch == 0 else epoch_report(epoch))
     if end:
+        hook.epochs_done()
         hook.training_end()
 
 
@@ -126,7 +127,7 @@ class Failing(Hook):
         raise self.error
 
 
-@pytest.mark.parametrize("method", ["epoch_start", "batch_end", "epoch_end", "training_end"])
+@pytest.mark.parametrize("method", ["epoch_start", "batch_end", "epoch_end", "epochs_done", "training_end"])
 def test_a_failing_logger_is_left_out_with_one_warning(warned, method):
     hook = Failing(method, OSError("no space\nleft"))
     guarded = Guarded(hook, "mlflow")

@@ -62,7 +62,7 @@ def test_the_chart_at_the_end(tmp_path, start_known):
     write_results(tmp_path)
     scales = scales_of(1.0, 0.5) | {LAMBDA: nn.Parameter(torch.ones(400))}
     hook = ScaleFigures(tmp_path, scales, first_epoch=0 if start_known else 1)
-    hook.training_end()
+    hook.epochs_done()
     assert size_of(tmp_path / "nam_scales.png") == (2 * 920, 720)
     assert (tmp_path / "nam_scales.png").read_bytes().startswith(b"\x89PNG")
 

@@ -117,6 +117,18 @@ class DetectionDataset(Dataset[Item]):
             return self.batch_shapes[index // self.rect.batch_size]
         return self.image_size, self.image_size
 
+    def read(self, index: int, shrink: int = 1) -> np.ndarray:
+        """Return what is in the file of sample ``index``, see ``read_image``.
+
+        Raises:
+            UserError: the file is gone or damaged, or has another number of channels.
+        """
+        path = self.samples[index].image
+        image = read_image(path, self.channels, shrink)
+        if image is None:
+            raise UserError(f"'{path}' can no longer be read as an image; restore it or remove it from the data")
+        return image
+
     def decode(self, index: int) -> np.ndarray:
         """Read the file of sample ``index``: (h, w, C) uint8 with its long side at ``image_size``.
 
@@ -127,11 +139,7 @@ class DetectionDataset(Dataset[Item]):
         size_hw = fit_long_side(sample.size_hw, self.image_size)
         # JPEG can be decoded at a half, a quarter or an eighth for less. Measuring keeps to v6.1's pixels.
         shrink = max(sample.size_hw) // self.image_size if self.augmentation else 1
-        image = read_image(sample.image, self.channels, shrink)
-        if image is None:
-            raise UserError(
-                f"'{sample.image}' can no longer be read as an image; restore it or remove it from the data"
-            )
+        image = self.read(index, shrink)
         if image.shape[:2] == size_hw:
             return image
         smooth = self.augmentation is not None or self.image_size > max(sample.size_hw)

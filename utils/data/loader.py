@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from utils.data.as_detected import AsDetected
 from utils.data.dataset import DetectionDataset, Item, SeededKey
 from utils.data.letterbox import with_channels
 from utils.data.rect import RectSettings
@@ -238,6 +239,7 @@ def make_validation_loader(
     workers: int,
     share: tuple[int, int] = (0, 1),
     channels: int = 3,
+    as_detect: bool = False,
 ) -> BatchLoader:
     """Return a loader of unchanged images for measuring a model.
 
@@ -250,9 +252,14 @@ def make_validation_loader(
         share: rank and number of the processes that measure together. Whole batches are dealt in turn: batch i is the
             batch i // size of process i % size. A process may get none.
         channels: of the images.
+        as_detect: prepare each image as detect.py does, in its own shape; only images of one shape share a batch.
     """
     batch_size = min(batch_size, len(samples))
+    if as_detect:
+        alone = AsDetected(samples, image_size, stride, channels)
+        batches = DealtBatches(len(alone), batch_size, share, alone.runs)
+        return BatchLoader(alone, batches, worker_count(workers, batch_size))
     rect = RectSettings(batch_size, stride, pad=0.5) if stride else None
     dataset = DetectionDataset(samples, image_size, rect=rect, channels=channels)
-    batches = DealtBatches(len(dataset), batch_size, share=share)
+    batches = DealtBatches(len(dataset), batch_size, share)
     return BatchLoader(dataset, batches, worker_count(workers, batch_size))

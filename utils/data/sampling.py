@@ -1,6 +1,6 @@
 """Which items make up an epoch, in which batches, for which process: decided by the run's seed and the epoch alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
 import numpy as np
@@ -89,7 +89,31 @@ class DealtBatches(SeededBatches):
     """Whole batches, dealt to the processes in turn: batch i is the batch i // size of process i % size.
 
     What a process gets may be one batch less than what others get, or none at all.
+
+    Args:
+        length: number of items in the data set, which come in their order.
+        batch_size: items a batch, at most.
+        share: rank and number of the processes.
+        runs: lengths of runs of items that no batch may reach across; they add up to ``length``. None for one run.
     """
+
+    def __init__(
+        self, length: int, batch_size: int, share: tuple[int, int] = (0, 1), runs: Sequence[int] | None = None
+    ) -> None:
+        super().__init__(length, batch_size, share=share)
+        self.runs = [length] if runs is None else runs
+
+    @property
+    def total(self) -> int:
+        """Number of batches of all processes together."""
+        return sum(-(-run // self.batch_size) for run in self.runs)
+
+    def whole_batches(self) -> Iterator[list[SeededKey]]:
+        """Yield the batches as one process alone would load them."""
+        keys = iter(self._keys())
+        for run in self.runs:
+            for left in range(run, 0, -self.batch_size):
+                yield list(islice(keys, min(left, self.batch_size)))
 
     def __len__(self) -> int:
         rank, size = self.share

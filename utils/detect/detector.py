@@ -1,6 +1,6 @@
 """One image in, its objects out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,8 +9,8 @@ from torch import Tensor
 
 from utils.boxes import scale_boxes
 from utils.channels import swap_red_and_blue
-from utils.data.letterbox import fit_letterbox, letterbox
 from utils.data.loader import normalise
+from utils.data.prepare import prepare_image
 from utils.device import Stopwatch
 from utils.eval.nms import non_max_suppression
 
@@ -39,6 +39,7 @@ class DetectionSettings:
 
     size_hw: tuple[int, int] = (640, 640)
     confidence: float = 0.25
+    class_confidence: Mapping[int, float] | None = None  # of each class kept, none below ``confidence``
     iou: float = 0.45
     max_detections: int = 1000
     classes: Sequence[int] | None = None  # keep these only; None keeps all
@@ -73,8 +74,8 @@ class Detector:
         """Find the objects of an (H, W, C) uint8 image, BGR if C is 3; also return the size of the network's input."""
         settings = self.settings
         with self.clocks[0]:
-            fit = fit_letterbox(image.shape[:2], settings.size_hw, stride=None if settings.exact_shape else self.stride)
-            padded = swap_red_and_blue(letterbox(image, fit))
+            stride = None if settings.exact_shape else self.stride
+            padded = swap_red_and_blue(prepare_image(image, settings.size_hw, stride))
             images = normalise(torch.from_numpy(padded).to(self.device).permute(2, 0, 1)[None])  # (1, C, H, W)
         with self.clocks[1]:
             predictions = self.predict(images)  # (1, N, 5 + classes)
@@ -87,6 +88,8 @@ class Detector:
                 agnostic=settings.agnostic,
                 max_detections=settings.max_detections,
             )[0].cpu()
+            if settings.class_confidence:
+                found = _above_own(found, settings.class_confidence)
         self.images += 1
         input_hw = padded.shape[:2]
         boxes = scale_boxes(found[:, :4], input_hw, image.shape[:2])
@@ -95,6 +98,12 @@ class Detector:
     def milliseconds(self) -> list[float]:
         """Return the mean time an image took for preparing, inference and suppression."""
         return [clock.seconds * 1000 / max(self.images, 1) for clock in self.clocks]
+
+
+def _above_own(found: Tensor, thresholds: Mapping[int, float]) -> Tensor:
+    """Return the rows of (n, 6) ``found`` whose score is above that of their class."""
+    least = found.new_tensor([thresholds[int(index)] for index in found[:, 5].tolist()])
+    return found[found[:, 4] > least]
 
 
 def describe(detections: Detections, names: dict[int, str]) -> str:

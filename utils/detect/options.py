@@ -14,7 +14,13 @@ class DetectOptions:
     plugins: list[str] = option([], "Python files with layers of your own", action="extend")
     source: str = option(str(ROOT / "data/images"), "image file, folder, or pattern such as 'images/*.jpg'")
     imgsz: list[int] = option([640], "network input: one side, or height and width, px", "--img", "--img-size")
-    conf_thres: float = option(0.25, "least score of a detection", least=0, most=1)
+    conf_thres: float | str = option(
+        0.25,
+        "least score of a detection; 'auto' takes the one measured as best, 'per-class' that of each class",
+        least=0,
+        most=1,
+        words=("auto", "per-class"),
+    )
     iou_thres: float = option(0.45, "overlap above which a weaker box is dropped", least=0, most=1)
     max_det: int = option(1000, "most detections of one image", least=1)
     device: str = option("", "cpu, mps or the number of a GPU [the best there is]")
@@ -24,6 +30,7 @@ class DetectOptions:
     nosave: bool = option(False, "write no annotated images")
     classes: list[int] | None = option(None, "keep these class numbers only")
     agnostic_nms: bool = option(False, "suppress overlapping boxes of different classes too")
+    augment: bool = option(False, "look at every image in three sizes, once mirrored: slower, finds more")
     project: str = option(str(runs_dir("detect")), "folder that holds runs")
     name: str = option("exp", "name of this run's folder")
     exist_ok: bool = option(False, "write into that folder even if it is there")

@@ -16,7 +16,7 @@ def class_columns(model_names: Mapping[int, str], data_names: Mapping[int, str])
 
     Case, outer spaces, and whether words are joined by space, ``_`` or ``-`` do not count.
     """
-    by_name = {_plain(name): index for index, name in reversed(model_names.items())}
+    by_name = {_plain(name): index for index, name in reversed(list(model_names.items()))}
     return [by_name.get(_plain(data_names[index])) for index in range(len(data_names))]
 
 

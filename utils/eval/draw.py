@@ -63,7 +63,7 @@ def draw_detections(
         left, top, right, bottom = box
         cv2.rectangle(image, (left, top), (right, bottom), colour, width)
         if label:
-            patch = _text_patch(label, colour, width)
+            patch = text_patch(label, colour, width)
             above = top - len(patch) >= 0
             _paste(image, patch, left - width // 2, top - len(patch) if above else top)
     return image
@@ -77,8 +77,8 @@ def _paste(image: np.ndarray, patch: np.ndarray, left: int, top: int) -> None:
     target[:] = patch[: target.shape[0], : target.shape[1]]
 
 
-def _text_patch(text: str, background: Colour, line_width: int) -> np.ndarray:
-    """Render ``text`` on a (h, w, 3) rectangle, black or white, whichever reads better."""
+def text_patch(text: str, background: Colour, line_width: int) -> np.ndarray:
+    """Return ``text`` on a (h, w, 3) uint8 BGR rectangle as at a box of ``line_width`` px; ink black or white."""
     blue, green, red = background
     ink: Colour = (0, 0, 0) if 0.114 * blue + 0.587 * green + 0.299 * red > 150 else (255, 255, 255)
     render = _hershey_patch if text.isascii() else _truetype_patch
@@ -134,12 +134,12 @@ def plot_batch(
     canvas = np.full((side * height, side * width, 3), 255, np.uint8)
     for index in range(count):
         column, row = divmod(index, side)
-        picture = images[index].cpu().numpy().transpose(1, 2, 0)  # (H, W, C)
+        picture = images[index].cpu().permute(1, 2, 0).contiguous().numpy()  # (H, W, C)
         picture = np.ascontiguousarray(displayable(swap_red_and_blue(picture)))  # (H, W, 3) BGR
         picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
         picture = _draw_tile(picture, detections[index].cpu().numpy(), scale, names, show_scores)
         if index < len(paths):
-            title = _text_patch(Path(paths[index]).name[:TITLE_LENGTH], (60, 60, 60), 2)
+            title = text_patch(Path(paths[index]).name[:TITLE_LENGTH], (60, 60, 60), 2)
             _paste(picture, title, 1, height - len(title) - 1)  # at the bottom, where no label is
         cv2.rectangle(picture, (0, 0), (width - 1, height - 1), (255, 255, 255), 1)
         canvas[row * height : (row + 1) * height, column * width : (column + 1) * width] = picture

@@ -99,6 +99,16 @@ class Evaluation:
         return self.metrics.mean("recall")
 
     @property
+    def f1(self) -> float:
+        """Mean F1 at the operating point, 0..1."""
+        return self.metrics.mean("f1")
+
+    @property
+    def best_confidence(self) -> float:
+        """The operating point: the confidence at which mean F1 is highest, 0..1."""
+        return self.metrics.best_confidence
+
+    @property
     def map50(self) -> float:
         """Mean average precision at IoU 0.50, 0..1."""
         return self.metrics.mean("ap50")
@@ -263,6 +273,4 @@ def summarise(tally: Tally, names: Mapping[int, str], speed_ms: tuple[float, ...
     metrics = ap_per_class(tally.correct, tally.scores, tally.classes, labels)
     counts = np.bincount(labels, minlength=len(names))
     findings = tally.findings(names)
-    return Evaluation(
-        metrics, names, tally.images, counts, tally.mean_losses(), speed_ms, tally.confusion, findings
-    )
+    return Evaluation(metrics, names, tally.images, counts, tally.mean_losses(), speed_ms, tally.confusion, findings)

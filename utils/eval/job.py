@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
@@ -13,10 +13,17 @@ from utils.data.loader import BatchLoader, make_validation_loader
 from utils.data.samples import Samples
 from utils.errors import UserError
 from utils.eval.class_mapping import check_classes, map_classes
-from utils.eval.evaluate import Evaluation, EvaluationSettings
+from utils.eval.coco_json import save_predictions
+from utils.eval.compare import compare
+from utils.eval.compare_files import save_comparison
+from utils.eval.evaluate import Evaluation, EvaluationSettings, Sink, evaluate
+from utils.eval.findings import Findings
+from utils.eval.operating_point import OperatingPoint, save_operating_point
 from utils.eval.options import ValOptions
-from utils.eval.report import measure, speed_line
+from utils.eval.report import Leavings, measure, speed_line
 from utils.eval.sinks import LabelFileSink
+from utils.eval.study import short_names, study
+from utils.files import make_run_folder
 from utils.log import LOGGER
 from utils.options import given_options
 from utils.sizes import fit_size
@@ -101,26 +108,102 @@ class Job:
         changes = {name: value for name, (flag, value) in SPEED_THRESHOLDS.items() if flag not in given}
         return dataclasses.replace(settings, **changes)  # type: ignore[arg-type]
 
-    def measure(self, subject: Subject, folder: Path) -> Evaluation:
-        """Measure one model and leave all that is asked for in ``folder``."""
+    def measure(self, subject: Subject, folder: Path | None = None) -> Evaluation:
+        """Measure one model and leave all that is asked for in ``folder``, or in a run folder of its own."""
         options, settings = self.options, self.settings()
-        if settings.confidence > FULL_CONFIDENCE and options.task != "speed":
+        speed_only = options.task == "speed"
+        if settings.confidence > FULL_CONFIDENCE and not speed_only:
             LOGGER.warning(f"WARNING: --conf-thres {settings.confidence} above 0.001 makes mAP lower than it is")
         loader, shape = self._loader(options.imgsz, subject)
-        sink = [LabelFileSink(folder / "labels", options.save_conf)] if options.save_txt or options.save_hybrid else []
-        result = measure(
-            subject.predict,
-            loader,
-            self.config.names,
-            settings,
+        folder = folder or self._run_folder()
+        sinks: list[Sink] = []
+        if options.save_txt or options.save_hybrid:
+            sinks.append(LabelFileSink(folder / "labels", options.save_conf, options.as_detect))
+        leavings = Leavings(
             folder,
-            sinks=[] if options.save_hybrid else sink,
-            hybrid_sinks=sink if options.save_hybrid else [],
+            sinks=() if options.save_hybrid else sinks,
+            hybrid_sinks=sinks if options.save_hybrid else (),
             every_class=options.verbose,
-            draws=not options.noplots and options.task != "speed",
+            coco=not speed_only,
+            draws=not options.noplots and not speed_only,
+            facts=self._facts(subject, shape),
         )
+        result = measure(subject.predict, loader, self.config.names, settings, leavings)
         LOGGER.info(speed_line(result.speed_ms, shape))
+        self._save(result, subject, folder)
         return result
+
+    def _save(self, result: Evaluation, subject: Subject, folder: Path) -> None:
+        """Write what is to be used elsewhere."""
+        if self.options.writes_json and result.findings:
+            file = folder / f"{subject.stem}_predictions.json"
+            save_predictions(result.findings, file, self.config, self.options.split)
+        if self.options.save_point:
+            point = OperatingPoint.measured(result.metrics, result.names)
+            if point is None:
+                raise UserError("--save-point: nothing was found right at any confidence, so none is the best")
+            copy = save_operating_point(Path(subject.weights[0]), point, folder)
+            LOGGER.info(
+                f"Best confidence {point.confidence} saved: python detect.py --conf-thres auto --weights {copy}"
+            )
+
+    def compare(self, subjects: Sequence[Subject]) -> list[Evaluation]:
+        """Measure each model in a folder of its own, then compare all others with the first."""
+        folder = self._run_folder()
+        titles = short_names([str(subject.weights[0]) for subject in subjects])
+        results = []
+        for number, (subject, title) in enumerate(zip(subjects, titles, strict=True), 1):
+            LOGGER.info(f"\n{title}")
+            own = folder / f"{number}_{subject.stem}"
+            own.mkdir(exist_ok=True)
+            results.append(self.measure(subject, own))
+        first, *others = [cast(Findings, result.findings) for result in results]
+        for title, findings in zip(titles[1:], others, strict=True):
+            comparison = compare(first, findings, (titles[0], title))
+            LOGGER.info("")
+            for line in comparison.lines(self.options.verbose):
+                LOGGER.info(line)
+            save_comparison(comparison, folder)
+        return results
+
+    def study(self, subjects: Sequence[Subject]) -> list[Evaluation]:
+        """Measure each model at many sizes; leave tables and a chart of accuracy against speed."""
+        by_file = {str(subject.weights[0]): subject for subject in subjects}
+        results: list[Evaluation] = []
+
+        def at_size(file: str, size: int) -> Evaluation:
+            subject = by_file[file]
+            loader, _ = self._loader(size, subject)
+            result = evaluate(
+                lambda images: (subject.predict(images), None), loader, self.config.names, self.settings()
+            )
+            results.append(result)
+            return result
+
+        study(list(by_file), self.options.data, at_size, self._run_folder())
+        return results
+
+    def _run_folder(self) -> Path:
+        return make_run_folder(self.options.project, self.options.name, self.options.exist_ok)
+
+    def _facts(self, subject: Subject, shape: tuple[int, int, int, int]) -> dict[str, str]:
+        """Return what the page says was measured."""
+        options, settings = self.options, self.settings()
+        ways = {
+            "test-time augmentation": options.augment,
+            "one class for all": options.single_cls,
+            "classes by name": options.map_classes,
+            "as detect.py": options.as_detect,
+            "FP16": options.half,
+        }
+        return {
+            "weights": ", ".join(map(str, subject.weights)),
+            "data": f"{self.config.file}, {options.split}",
+            "input": f"{shape[3]} px, batches of {shape[0]}",
+            "thresholds": f"confidence {settings.confidence:g}, IoU {settings.iou:g}, "
+            f"at most {settings.max_detections} detections an image",
+            "device": str(self.device),
+        } | ({"besides": ", ".join(name for name, on in ways.items() if on)} if any(ways.values()) else {})
 
     def _loader(self, image_size: int, subject: Subject) -> tuple[BatchLoader, tuple[int, int, int, int]]:
         """Return the batches for a model, and the (B, C, H, W) they have at most."""
@@ -129,7 +212,13 @@ class Job:
         if options.task == "speed":
             stride = None  # squares (v6.1)
         loader = make_validation_loader(
-            self.samples, size, options.batch_size, stride, options.workers, channels=channels
+            self.samples,
+            size,
+            options.batch_size,
+            stride,
+            options.workers,
+            channels=channels,
+            as_detect=options.as_detect,
         )
         return loader, (options.batch_size, channels, size, size)
 

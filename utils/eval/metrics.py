@@ -126,6 +126,22 @@ class ClassMetrics:
         return int(smooth(self.f1_curve.mean(0)).argmax()) if len(self.classes) else 0
 
     @property
+    def best_confidence(self) -> float:
+        """Confidence of the operating point, 0..1; 0 when nothing was found."""
+        return float(self.confidence_axis[self.operating_point])
+
+    @cached_property
+    def class_confidence(self) -> np.ndarray:
+        """(C,) confidence at which each class's own smoothed F1 is highest, the least if there are several.
+
+        A class of which nothing was found has none of its own: ``best_confidence`` stands in.
+        """
+        if not len(self.classes):
+            return np.zeros(0)
+        smoothed = np.stack([smooth(curve) for curve in self.f1_curve]).round(9)  # plateaus are level but for rounding
+        return np.where(smoothed.any(1), self.confidence_axis[smoothed.argmax(1)], self.best_confidence)
+
+    @property
     def precision(self) -> np.ndarray:
         """(C,) precision at the operating point."""
         return self.precision_curve[:, self.operating_point]
@@ -188,15 +204,13 @@ def ap_per_class(
         predicted_class: (n,) class of each detection.
         true_class: (m,) class of each label of all images.
     """
-    order = np.argsort(-confidence, kind="stable")
-    correct, confidence, predicted_class = correct[order], confidence[order], predicted_class[order]
     classes, counts = np.unique(true_class, return_counts=True)
+    order, ends = _by_class(classes, predicted_class, confidence)
     ap = np.zeros((len(classes), correct.shape[1]))
     precision_curve, recall_curve, by_recall = np.zeros((3, len(classes), CURVE_POINTS))
     axis = np.linspace(0, 1, CURVE_POINTS)
-    for index, label in enumerate(classes):
-        own = predicted_class == label
-        if not own.any():
+    for index, own in enumerate(np.split(order, ends[:-1])):
+        if not len(own):
             continue
         hits = correct[own].cumsum(0)  # (n of the class, T)
         recall = hits / (counts[index] + 1e-16)
@@ -206,3 +220,23 @@ def ap_per_class(
         by_recall[index] = np.interp(axis, *_envelope(recall[:, 0], precision[:, 0]))
         ap[index] = [average_precision(*curve) for curve in zip(recall.T, precision.T, strict=True)]
     return ClassMetrics(classes.astype(int), counts, ap, precision_curve, recall_curve, by_recall)
+
+
+def _by_class(classes: np.ndarray, predicted: np.ndarray, confidence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sort detections by class, most confident first.
+
+    Args:
+        classes: (C,) rising; detections of other classes are left out.
+        predicted: (n,) class of each detection.
+        confidence: (n,) scores.
+
+    Returns:
+        (k,) positions of the detections, and (C,) where in it the detections of each class end.
+    """
+    smallest_type = np.min_scalar_type(len(classes))  # numpy sorts whole numbers of 16 bits and less in linear time
+    rank = np.searchsorted(classes, predicted).astype(smallest_type)  # (n,) in 0..C
+    known = np.append(classes, np.nan)[rank] == predicted
+    order = np.argsort(-confidence, kind="stable")
+    order = order[known[order]]
+    rank = rank[order]
+    return order[rank.argsort(kind="stable")], np.bincount(rank, minlength=len(classes)).cumsum()

@@ -1,20 +1,26 @@
 """Non-maximum suppression: from a network's decoded rows to the detections of each image."""
 
-from collections.abc import Sequence
+import importlib
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 import torch
 from torch import Tensor
-from torchvision.ops import nms
 
 from utils.boxes import xywh_to_xyxy
+from utils.device import one_thread
 from utils.errors import UserError
 
 MIN_SIDE, MAX_SIDE = 2.0, 7680.0  # px; v6.1 drops boxes with a side outside this range
 MAX_CANDIDATES = 30_000  # best-scored candidates of one image that take part
-FIRST_PREFIX = 2_000  # candidates tried first, see _suppress
+FIRST_CANDIDATES = 2_000  # as many of them are tried first, see _suppress
 
 
 @torch.no_grad()
+@one_thread()  # its many small steps lose far more by waiting for threads, with loaders at work, than they gain
 def non_max_suppression(
     prediction: Tensor,
     confidence: float = 0.25,
@@ -48,14 +54,11 @@ def non_max_suppression(
     """
     _check_threshold("confidence (--conf-thres)", confidence)
     _check_threshold("IoU (--iou-thres)", iou)
-    sides = prediction[..., 2:4]
-    usable = (prediction[..., 4] > confidence) & ((sides >= MIN_SIDE) & (sides <= MAX_SIDE)).all(-1)  # (B, N)
+    wanted = None if classes is None else torch.tensor(list(classes), device=prediction.device)
     detections = []
-    for rows, mask in zip(prediction, usable, strict=True):
-        found = _candidates(rows[mask].float(), confidence, multi_label)
-        if classes is not None:
-            found = found[(found[:, 5:6] == found.new_tensor(list(classes))).any(1)]
-        detections.append(_suppress(_best_first(found), iou, agnostic, max_detections))
+    for rows, likely in zip(prediction, prediction[..., 4] > confidence, strict=True):
+        scored = _score(rows, likely, multi_label, wanted)
+        detections.append(_suppress(scored, confidence, iou, agnostic, max_detections))
     return detections
 
 
@@ -89,37 +92,84 @@ def _check_threshold(name: str, value: float) -> None:
         raise UserError(f"{name} threshold is {value}, expected a number from 0 to 1")
 
 
-def _candidates(rows: Tensor, confidence: float, multi_label: bool) -> Tensor:
-    """Turn (m, 5 + classes) rows into (n, 6) xyxy, score, class with a score above ``confidence``."""
-    scores = rows[:, 5:] * rows[:, 4:5]  # (m, classes)
-    if multi_label and scores.shape[1] > 1:
-        row, label = (scores > confidence).nonzero(as_tuple=True)  # (n,)
-        score = scores[row, label]
-    else:
-        score, label = scores.max(1)
-        row = (score > confidence).nonzero().squeeze(1)
-        score, label = score[row], label[row]
-    if len(score) > MAX_CANDIDATES:
-        kept = score.topk(MAX_CANDIDATES, sorted=False).indices.sort().values  # sorted, so ties keep the row order
-        row, score, label = row[kept], score[kept], label[kept]
-    return torch.cat([xywh_to_xyxy(rows[row, :4]), score[:, None], label[:, None].float()], 1)
+@dataclass(frozen=True)
+class _Scored:
+    """Usable rows of one image; each of their scores is a possible detection.
 
-
-def _best_first(candidates: Tensor) -> Tensor:
-    return candidates[candidates[:, 4].argsort(descending=True, stable=True)]
-
-
-def _suppress(candidates: Tensor, iou: float, agnostic: bool, max_detections: int) -> Tensor:
-    """Apply greedy suppression to (n, 6) candidates, best first, and return at most ``max_detections`` of them.
-
-    Whether a candidate survives depends on better ones only, so the survivors of a prefix are the first survivors of
-    the whole. A prefix that already gives enough is therefore the exact answer, and an untrained network, whose tens
-    of thousands of boxes hardly overlap, does not cost quadratic time.
+    Attributes:
+        boxes: (m, 4) left, top, right, bottom in px.
+        scores: (m, k) objectness × class probability: of every class, or k = 1 of the best; 0 for what is not wanted.
+        labels: (m, k) classes of the scores.
     """
-    boxes = candidates[:, :4] if agnostic else candidates[:, :4] + candidates[:, 5:6] * MAX_SIDE
-    prefix = FIRST_PREFIX
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+
+
+def _score(rows: Tensor, likely: Tensor, multi_label: bool, wanted: Tensor | None) -> _Scored:
+    """Score those of the (N, 5 + classes) rows that are ``likely`` ((N,) bool) and whose boxes have a usable size."""
+    index = likely.nonzero().squeeze(1)
+    sides = rows[index, 2:4]
+    rows = rows[index[((sides >= MIN_SIDE) & (sides <= MAX_SIDE)).all(1)]].float()  # (m, 5 + classes)
+    scores = (rows[:, 5:] * rows[:, 4:5]).nan_to_num_(0)  # (m, classes)
+    labels = torch.arange(scores.shape[1], device=rows.device).expand_as(scores)
+    if not multi_label:
+        scores, labels = scores.max(1, keepdim=True)
+    if wanted is not None:
+        scores = scores * torch.isin(labels, wanted)
+    return _Scored(xywh_to_xyxy(rows[:, :4]), scores, labels)
+
+
+def _suppress(scored: _Scored, confidence: float, iou: float, agnostic: bool, max_detections: int) -> Tensor:
+    """Apply greedy suppression and return at most ``max_detections`` rows (n, 6) xyxy, score, class, best first.
+
+    Whether a candidate survives depends on better ones only, so the survivors of the best few are the first survivors
+    of all. If these few give enough, they are the exact answer, and an untrained network, whose hundreds of thousands
+    of candidates hardly overlap, costs little more than a trained one.
+    """
+    limit = FIRST_CANDIDATES
     while True:
-        kept = nms(boxes[:prefix], candidates[:prefix, 4], iou)
-        if len(kept) >= max_detections or prefix >= len(candidates):
+        limit = min(limit, MAX_CANDIDATES)
+        candidates = _best_candidates(scored, confidence, limit)
+        boxes = candidates[:, :4] if agnostic else candidates[:, :4] + candidates[:, 5:6] * MAX_SIDE
+        kept = _kernel()(boxes, candidates[:, 4], iou)
+        if len(kept) >= max_detections or len(candidates) < limit or limit == MAX_CANDIDATES:
             return candidates[kept[:max_detections]]
-        prefix *= 4
+        limit *= 4
+
+
+@cache
+def _kernel() -> Callable[[Tensor, Tensor, float], Tensor]:
+    """Return torchvision's suppression, if possible without importing torchvision, which takes as long as torch."""
+    package = importlib.util.find_spec("torchvision")
+    folder = Path(package.origin).parent if package and package.origin else Path()
+    for library in sorted(file for file in folder.glob("_C*") if file.suffix in (".so", ".pyd")):
+        try:
+            torch.ops.load_library(library)
+            return torch.ops.torchvision.nms
+        except (OSError, AttributeError):
+            continue  # of another torch, or without the operator
+    return importlib.import_module("torchvision.ops").nms
+
+
+def _best_candidates(scored: _Scored, confidence: float, limit: int) -> Tensor:
+    """Return the ``limit`` best (n, 6) xyxy, score, class above ``confidence``, best first; equal ones in row order."""
+    rows = _best_of(scored.scores.amax(1), limit)  # the best candidates are in the rows with the best maxima
+    scores = scored.scores[rows]  # (r, k)
+    place, column = (scores > confidence).nonzero(as_tuple=True)  # (n,)
+    score = scores[place, column]
+    best = _best_of(score, limit)
+    best = best[score[best].argsort(descending=True, stable=True)]
+    row = rows[place[best]]
+    return torch.cat([scored.boxes[row], score[best, None], scored.labels[row, column[best]][:, None].float()], 1)
+
+
+def _best_of(values: Tensor, limit: int) -> Tensor:
+    """Return where the ``limit`` greatest of the (n,) values are, rising; of equal values the first ones count."""
+    if len(values) <= limit:
+        return torch.arange(len(values), device=values.device)
+    least = values.topk(limit, sorted=False).values.min()
+    chosen = values > least
+    chosen[(values == least).nonzero().squeeze(1)[: limit - int(chosen.sum())]] = True
+    return chosen.nonzero().squeeze(1)

@@ -1,14 +1,16 @@
 """Charts of a run: curves, confusion matrix, label statistics, training history. Draws without a display."""
 
+import csv
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import PatchCollection
-from matplotlib.colors import PowerNorm
+from matplotlib.collections import LineCollection, PatchCollection
+from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
@@ -25,12 +27,15 @@ NAMED_CLASSES = 99  # fewer classes than this get names on its axes
 SHOWN_BOXES = 1000  # boxes drawn in the label statistics
 RESULT_COLUMNS = (1, 2, 3, 4, 5, 8, 9, 10, 6, 7)  # columns of results.csv, in the order of the panels
 INK = "#1f3b73"
+PNG_SETTINGS = [cv2.IMWRITE_PNG_COMPRESSION, 2, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP]  # fast for charts
 
 
 def save_evaluation_plots(evaluation: Evaluation, folder: Path) -> None:
-    """Write ``PR_curve.png``, ``F1_curve.png``, ``P_curve.png``, ``R_curve.png`` and ``confusion_matrix.png``."""
+    """Write the PR, F1, P and R curves and the confusion matrix, as fractions of the true class and as counts."""
     save_curves(evaluation.metrics, evaluation.names, folder)
-    save_confusion_matrix(evaluation.confusion.normalised(), evaluation.names, folder / "confusion_matrix.png")
+    confusion, names = evaluation.confusion, evaluation.names
+    save_confusion_matrix(confusion.normalised(), names, folder / "confusion_matrix.png")
+    save_confusion_counts(confusion.matrix, names, folder / "confusion_matrix_counts.png")
 
 
 def save_curves(metrics: ClassMetrics, names: Mapping[int, str], folder: Path) -> None:
@@ -70,7 +75,7 @@ def _save_over_confidence(
 
 
 def _curve_figure(x_label: str, y_label: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(9, 6), layout="constrained")
+    figure = Figure(figsize=(9, 6))
     axes = figure.add_subplot(xlabel=x_label, ylabel=y_label, xlim=(0, 1), ylim=(0, 1.02))
     axes.grid(color="0.92")
     axes.spines[["top", "right"]].set_visible(False)
@@ -79,14 +84,20 @@ def _curve_figure(x_label: str, y_label: str) -> tuple[Figure, Axes]:
 
 def _draw_classes(axes: Axes, metrics: ClassMetrics, curves: np.ndarray, entries: list[str]) -> None:
     """Draw one thin line a class; coloured and named when there are few of them."""
-    few = len(metrics.classes) < LEGEND_CLASSES
+    if len(metrics.classes) >= LEGEND_CLASSES:
+        lines = [np.column_stack([metrics.confidence_axis, curve]) for curve in curves]
+        axes.add_collection(LineCollection(lines, colors="0.8", linewidths=1))
+        return
     for index, curve, entry in zip(metrics.classes, curves, entries, strict=True):
-        style = {"color": _rgb(index), "label": entry} if few else {"color": "0.8"}
-        axes.plot(metrics.confidence_axis, curve, linewidth=1, **style)
+        axes.plot(metrics.confidence_axis, curve, linewidth=1, color=_rgb(index), label=entry)
 
 
 def _finish_curves(figure: Figure, axes: Axes, path: Path) -> None:
-    axes.legend(bbox_to_anchor=(1.02, 1), loc="upper left", frameon=False, borderaxespad=0)
+    """Give the legend, at the right, the width it needs, and the axes the rest; layout engines take far longer."""
+    legend = axes.legend(bbox_to_anchor=(1.02, 1), loc="upper left", frameon=False, borderaxespad=0)
+    width = legend.get_window_extent(FigureCanvasAgg(figure).get_renderer()).width / figure.bbox.width
+    left, right = 0.065, max(0.965 - width, 0.4)
+    axes.set_position((left, 0.09, right - left, 0.89))
     save_figure(figure, path, 250)
 
 
@@ -98,27 +109,85 @@ def save_confusion_matrix(fractions: np.ndarray, names: Mapping[int, str], path:
         names: class index to name.
         path: ``.png`` file.
     """
-    count = len(fractions)
     shown = np.where(fractions < 0.005, np.nan, fractions)
-    figure = Figure(figsize=(12, 9), layout="constrained")
-    axes = figure.add_subplot(xlabel="True", ylabel="Predicted", title="Confusion matrix")
-    image = axes.imshow(shown, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02).outline.set_visible(False)  # type: ignore[operator]
-    if count - 1 < NUMBERED_CLASSES:
-        for row, column in zip(*np.nonzero(~np.isnan(shown)), strict=True):
-            value = shown[row, column]
-            ink, size = ("white" if value > 0.5 else "black"), min(12, 160 / count)
-            axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=ink, fontsize=size)
-    if 0 < len(names) < NAMED_CLASSES and len(names) == count - 1:
-        ticks, size = [*(_plain(names[index]) for index in range(count - 1)), "background"], min(11, 480 / count)
-        axes.set_xticks(range(count), ticks, rotation=90, fontsize=size)
-        axes.set_yticks(range(count), ticks, fontsize=size)
-    axes.set_xticks(np.arange(count + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(count + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="0.93", linewidth=0.5)
-    axes.tick_params(which="both", length=0)
-    axes.spines[:].set_visible(False)
+    figure, axes = _matrix_figure(shown, names, Normalize(0, 1), "Confusion matrix")
+    if len(shown) - 1 < NUMBERED_CLASSES:
+        _number_cells(figure, axes, shown, shown > 0.5, "{:.2f}")
     save_figure(figure, path, 250)
+
+
+def save_confusion_counts(matrix: np.ndarray, names: Mapping[int, str], path: Path) -> None:
+    """Write the picture of a confusion matrix with the number of labels and detections in each cell.
+
+    Args:
+        matrix: (classes + 1, classes + 1) whole numbers of `ConfusionMatrix`, rows predicted, columns true.
+        names: class index to name.
+        path: ``.png`` file.
+    """
+    shown = np.where(matrix > 0, matrix, np.nan)
+    most = max(int(matrix.max()), 2)
+    norm = PowerNorm(0.4, 0, most)  # so that what is rare can be told from nothing
+    figure, axes = _matrix_figure(shown, names, norm, "Confusion matrix, counts")
+    if len(shown) - 1 < NUMBERED_CLASSES:
+        _number_cells(figure, axes, shown, np.asarray(norm(matrix)) > 0.5, "{:.0f}")
+    save_figure(figure, path, 150)
+
+
+def _matrix_figure(shown: np.ndarray, names: Mapping[int, str], norm: Normalize, title: str) -> tuple[Figure, Axes]:
+    """Draw the cells of a confusion matrix (NaN is empty) with their grid, names and colour scale."""
+    count = len(shown)
+    figure = Figure(figsize=(12, 9))
+    axes = figure.add_subplot()
+    image = axes.imshow(shown, cmap="Blues", norm=norm, aspect="auto", interpolation="nearest")
+    edges, ends = np.arange(count + 1) - 0.5, (-0.5, count - 0.5)
+    upright = [np.array([(edge, ends[0]), (edge, ends[1])]) for edge in edges]
+    grid = upright + [line[:, ::-1] for line in upright]
+    axes.add_collection(LineCollection(grid, colors="0.93", linewidths=0.5))
+    axes.set(xlim=ends, ylim=ends[::-1])
+    left, bottom = _name_cells(figure, axes, names, count)
+    axes.set_position((left, bottom, 0.9 - left, 0.95 - bottom))
+    axes.set_title(title)
+    figure.text((left + 0.9) / 2, 0.01, "True", ha="center", va="bottom")
+    figure.text(0.008, (bottom + 0.95) / 2, "Predicted", rotation=90, ha="left", va="center")
+    bar = figure.add_axes((0.92, bottom, 0.022, 0.95 - bottom))
+    figure.colorbar(image, cax=bar).outline.set_visible(False)  # type: ignore[operator]
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return figure, axes
+
+
+def _name_cells(figure: Figure, axes: Axes, names: Mapping[int, str], count: int) -> tuple[float, float]:
+    """Write the classes at the axes, as texts of the figure (80 ticks take far longer); return where the axes begin."""
+    if not (0 < len(names) < NAMED_CLASSES and len(names) == count - 1):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        return 0.07, 0.07
+    axes.set(xticks=[], yticks=[])
+    entries, size = [*(_plain(names[index]) for index in range(count - 1)), "background"], min(11, 480 / count)
+    below, beside = axes.get_xaxis_transform(), axes.get_yaxis_transform()
+    columns = [
+        figure.text(place, -0.006, name, rotation=90, ha="center", va="top", fontsize=size, transform=below)
+        for place, name in enumerate(entries)
+    ]
+    for place, name in enumerate(entries):
+        figure.text(-0.005, place, name, ha="right", va="center", fontsize=size, transform=beside)
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    longest = max(text.get_window_extent(renderer).height for text in columns)
+    longest = min(longest, 0.3 * figure.bbox.height)  # px
+    return 0.035 + longest / figure.bbox.width, 0.04 + longest / figure.bbox.height
+
+
+def _number_cells(figure: Figure, axes: Axes, shown: np.ndarray, dark: np.ndarray, form: str) -> None:
+    """Write the number of each cell into it; texts of a figure are made faster than those of axes."""
+    style: dict[str, Any] = {
+        "ha": "center",
+        "va": "center",
+        "fontsize": min(12, 160 / len(shown)),
+        "transform": axes.transData,
+    }
+    for row, column in zip(*np.nonzero(~np.isnan(shown)), strict=True):
+        ink = "white" if dark[row, column] else "black"
+        figure.text(column, row, form.format(shown[row, column]), color=ink, **style)
 
 
 def save_label_plot(labels: np.ndarray, names: Mapping[int, str], path: Path) -> None:
@@ -163,6 +232,29 @@ def _draw_density(axes: Axes, points: np.ndarray, x_label: str, y_label: str) ->
     axes.set(xlabel=x_label, ylabel=y_label, aspect="equal", title=f"{x_label} and {y_label}")
 
 
+def read_results(csv_path: Path) -> tuple[list[str], np.ndarray]:
+    """Return the names and the (epochs, columns) values of a ``results.csv``; cells without a number are NaN.
+
+    Raises:
+        UserError: the file is missing, holds no epoch, or its rows differ in length.
+    """
+    try:
+        with csv_path.open(encoding="utf-8", newline="") as file:
+            rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"cannot read '{csv_path}' ({error}); expected the results.csv of a training run") from error
+    if len(rows) < 2 or len({len(row) for row in rows}) > 1:
+        raise UserError(f"'{csv_path}' is no results.csv of a training run: expected a row of names and one an epoch")
+    return rows[0], np.array([[_number(cell) for cell in row] for row in rows[1:]])
+
+
+def _number(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        return np.nan
+
+
 def save_results_plot(csv_path: Path) -> Path:
     """Draw ``results.png`` beside a ``results.csv`` and return its path.
 
@@ -172,22 +264,18 @@ def save_results_plot(csv_path: Path) -> Path:
     Raises:
         UserError: the file is missing, empty or lacks columns.
     """
-    try:
-        table = pd.read_csv(csv_path, skipinitialspace=True)
-    except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise UserError(f"cannot read '{csv_path}' ({error}); expected the results.csv of a training run") from error
-    table.columns = table.columns.str.strip()
-    if table.shape[1] <= max(RESULT_COLUMNS) or table.empty:
-        raise UserError(f"'{csv_path}' has {table.shape[1]} columns and {len(table)} rows, expected 14 and at least 1")
-    epochs = table.iloc[:, 0].to_numpy(float)
+    names, values = read_results(csv_path)
+    if len(names) <= max(RESULT_COLUMNS):
+        raise UserError(f"'{csv_path}' has {len(names)} columns, expected the 14 of a training run's results.csv")
+    epochs = values[:, 0]
     figure = Figure(figsize=(12, 6), layout="constrained")
     for axes, column in zip(figure.subplots(2, 5).ravel(), RESULT_COLUMNS, strict=True):
-        values = table.iloc[:, column].to_numpy(float)
-        known = np.isfinite(values)
-        smoothed = _gaussian_smooth(values, 3)[known]
-        axes.plot(epochs[known], values[known], color=INK, marker=".", markersize=5, linewidth=1.5, label="results")
+        series = values[:, column]
+        known = np.isfinite(series)
+        smoothed = _gaussian_smooth(series, 3)[known]
+        axes.plot(epochs[known], series[known], color=INK, marker=".", markersize=5, linewidth=1.5, label="results")
         axes.plot(epochs[known], smoothed, color="#f58231", linestyle=":", linewidth=2, label="smooth")
-        axes.set_title(table.columns[column], fontsize=11)
+        axes.set_title(names[column], fontsize=11)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
         axes.grid(color="0.92")
         axes.spines[["top", "right"]].set_visible(False)
@@ -221,6 +309,12 @@ def _rgb(index: int) -> tuple[float, float, float]:
 
 def save_figure(figure: Figure, path: Path, dots_per_inch: int) -> None:
     """Write a figure, atomically; the suffix of ``path`` says as what."""
-    FigureCanvasAgg(figure)  # Agg whatever backend the user has configured
+    canvas = FigureCanvasAgg(figure)  # Agg whatever backend the user has configured
     with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=dots_per_inch)
+        if path.suffix != ".png":
+            figure.savefig(temporary, dpi=dots_per_inch)
+            return
+        figure.set_dpi(dots_per_inch)
+        canvas.draw()
+        picture = cv2.cvtColor(np.asarray(canvas.buffer_rgba()), cv2.COLOR_RGBA2BGR)
+        temporary.write_bytes(cv2.imencode(".png", picture, PNG_SETTINGS)[1].tobytes())

@@ -1,4 +1,4 @@
-"""An evaluation as users see it: the table, the speeds, the plots."""
+"""An evaluation as users see it: the tables, the speeds, the pictures, the page."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -7,10 +7,37 @@ from pathlib import Path
 from torch import Tensor
 
 from utils.data.loader import BatchLoader
+from utils.eval.analysis import analyse, save_analysis
+from utils.eval.coco import MISSING_HINT, CocoMetrics, coco_metrics
 from utils.eval.evaluate import Evaluation, EvaluationSettings, Sink, evaluate
+from utils.eval.findings import Findings
+from utils.eval.page import write_report
 from utils.eval.plots import save_evaluation_plots
 from utils.eval.sinks import BatchPictureSink
 from utils.log import LOGGER
+
+
+@dataclasses.dataclass(frozen=True)
+class Leavings:
+    """What a measurement leaves besides its figures.
+
+    Attributes:
+        folder: where pictures and page go.
+        sinks: what receives the detections of each batch.
+        hybrid_sinks: what receives them with the labels merged in.
+        every_class: list the classes even if there are 50 or more.
+        coco: print the same in COCO's definition.
+        draws: leave pictures and page.
+        facts: what the page says was measured, by name.
+    """
+
+    folder: Path
+    sinks: Sequence[Sink] = ()
+    hybrid_sinks: Sequence[Sink] = ()
+    every_class: bool = False
+    coco: bool = True
+    draws: bool = True
+    facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def measure(
@@ -18,41 +45,51 @@ def measure(
     loader: BatchLoader,
     names: Mapping[int, str],
     settings: EvaluationSettings,
-    folder: Path,
-    sinks: Sequence[Sink] = (),
-    hybrid_sinks: Sequence[Sink] = (),
-    every_class: bool = False,
-    draws: bool = True,
+    leavings: Leavings,
 ) -> Evaluation:
-    """Evaluate a model, print v6.1's table and leave curves, confusion matrix and pictures of the first batches.
+    """Evaluate a model, print v6.1's table and COCO's, and leave pictures and ``report.html``.
 
     Args:
         predict: (B, C, H, W) images in [0, 1] to (B, N, 5 + classes), as a Backend does.
         loader: the images.
         names: class names by index.
         settings: thresholds and device.
-        folder: where the pictures go.
-        sinks: what else receives the detections.
-        hybrid_sinks: what receives them with the labels merged in.
-        every_class: list the classes even if there are 50 or more.
-        draws: leave curves and pictures.
+        leavings: what else is wanted.
+
+    Returns:
+        the figures, with their findings.
     """
-    pictures = [BatchPictureSink(folder, names)] if draws else []
-    settings = dataclasses.replace(settings, keeps_findings=True)
+    folder = leavings.folder
+    pictures = [BatchPictureSink(folder, names)] if leavings.draws else []
     result = evaluate(
         lambda images: (predict(images), None),
         loader,
         names,
-        settings,
-        sinks=[*pictures, *sinks],
-        hybrid_sinks=hybrid_sinks,
+        dataclasses.replace(settings, keeps_findings=True),
+        sinks=[*pictures, *leavings.sinks],
+        hybrid_sinks=leavings.hybrid_sinks,
     )
-    for line in result.table(every_class):
+    for line in result.table(leavings.every_class):
         LOGGER.info(line)
-    if draws:
+    findings = result.findings
+    assert findings  # they were asked for
+    coco = _in_coco_style(findings, result) if leavings.coco else None
+    if result.map50 > 0:
+        LOGGER.info(f"F1 is highest, {result.f1:.3f}, at confidence {result.best_confidence:.3f}")
+    if leavings.draws:
         save_evaluation_plots(result, folder)
+        analysis = analyse(findings, result.metrics)
+        save_analysis(analysis, findings, folder)
+        write_report(folder, result, leavings.facts, coco, analysis)
     LOGGER.info(f"Results saved to {folder}")
     return result
+
+
+def _in_coco_style(findings: Findings, result: Evaluation) -> CocoMetrics | None:
+    coco = coco_metrics(findings)
+    for line in coco.lines(result.metrics) if coco else [MISSING_HINT]:
+        LOGGER.info(line)
+    return coco
 
 
 def speed_line(milliseconds: Sequence[float], shape: tuple[int, ...]) -> str:

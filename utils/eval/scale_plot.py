@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from utils.eval.plots import INK, save_figure
+from utils.eval.plots import INK, read_results, save_figure
 
 COLOURS = (INK, "#f58231", "#17805f", "#8e3cca")
 SYMBOLS = {"Channel_Att": "γ", "Spatial_Att": "λ"}  # of the paper
@@ -64,9 +63,15 @@ def _draw_layer(
 
 
 def _draw_share(axes: Axes, csv_path: Path, column: str) -> None:
-    table = pd.read_csv(csv_path)
-    table.columns = table.columns.str.strip()
-    axes.plot(table["epoch"], table[column], color=INK, marker=".", markersize=5, linewidth=1.5)
+    names, values = read_results(csv_path)
+    axes.plot(
+        values[:, names.index("epoch")],
+        values[:, names.index(column)],
+        color=INK,
+        marker=".",
+        markersize=5,
+        linewidth=1.5,
+    )
     axes.set(title=f"scales {column.split('/')[-1].replace('_', ' ')}", xlabel="epoch", ylabel="share of all scales")
     axes.set_ylim(0, 1.02)
     axes.yaxis.set_major_formatter(PercentFormatter(1))

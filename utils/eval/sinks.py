@@ -35,12 +35,14 @@ class LabelFileSink:
     Args:
         folder: where the files go; made when missing.
         with_confidence: append the score to each line (``--save-conf``).
+        worst_first: order of the lines, as detect.py has it; else best first.
     """
 
-    def __init__(self, folder: Path, with_confidence: bool = False):
+    def __init__(self, folder: Path, with_confidence: bool = False, worst_first: bool = False):
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.with_confidence = with_confidence
+        self.worst_first = worst_first
         self._written: set[str] = set()
 
     def write(self, batch: Batch, detections: list[Tensor], native: list[Tensor]) -> None:
@@ -49,7 +51,8 @@ class LabelFileSink:
             if len(found):
                 name = f"{Path(path).stem}.txt"
                 with (self.folder / name).open("a" if name in self._written else "w", encoding="utf-8") as file:
-                    file.write(format_labels(found, size_hw, self.with_confidence))
+                    ordered = found.flip(0) if self.worst_first else found
+                    file.write(format_labels(ordered, size_hw, self.with_confidence))
                 self._written.add(name)
 
 

@@ -48,5 +48,8 @@ class Hook:
     def training_failed(self) -> None:
         """Hear that the run stops early: it was interrupted, or an error ends it."""
 
+    def epochs_done(self) -> None:
+        """Hear that no epoch is left; what is drawn now will be on the page of the final measurement, which follows."""
+
     def training_end(self) -> None:
         """Hear that the run is finished."""

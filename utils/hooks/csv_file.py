@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from utils.eval.evaluate import Evaluation
 from utils.eval.plots import save_results_plot
 from utils.files import atomic_write
 from utils.hooks.base import EpochReport, Hook
@@ -78,7 +79,18 @@ class CsvFile(Hook):
         self._lines.append(",".join(f"{value:20.5g}" for value in epoch_values(report, self.figures).values()))
         self._write()
 
-    def training_end(self) -> None:
+    def add_final(self, evaluation: Evaluation) -> None:
+        """Add what the best weights achieved: the row of the last epoch with other results, and no validation loss."""
+        if len(self._lines) == 1:
+            return
+        cells = self._lines[-1].split(",")
+        results = (evaluation.precision, evaluation.recall, evaluation.map50, evaluation.map50_95, *[math.nan] * 3)
+        start = COLUMNS.index(RESULT_COLUMNS[0])
+        cells[start : start + len(results)] = [f"{value:20.5g}" for value in results]
+        self._lines.append(",".join(cells))
+        self._write()
+
+    def epochs_done(self) -> None:
         """Write the file once more, which a run resumed after its last epoch may lack, and draw ``results.png``."""
         if len(self._lines) > 1:
             self._write()

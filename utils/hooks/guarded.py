@@ -42,6 +42,10 @@ class Guarded(Hook):
         """Pass it on."""
         self._tell("training_failed")
 
+    def epochs_done(self) -> None:
+        """Pass it on."""
+        self._tell("epochs_done")
+
     def training_end(self) -> None:
         """Pass it on."""
         self._tell("training_end")

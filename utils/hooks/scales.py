@@ -54,7 +54,7 @@ class ScaleFigures(Hook):
         count = sum(scale.numel() for scale in self.scales.values())
         LOGGER.info(f"NAM scales below {SMALL:g}: {self.share_below():.1%} of {count}".replace("%", " %"))
 
-    def training_end(self) -> None:
+    def epochs_done(self) -> None:
         """Draw ``nam_scales.png``."""
         if not self.draw:
             return

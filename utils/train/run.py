@@ -17,6 +17,7 @@ from utils.eval.evaluate import Evaluation
 from utils.eval.plots import save_label_plot
 from utils.files import remove_leftovers, write_yaml
 from utils.hooks.base import EpochReport, Hook
+from utils.hooks.csv_file import CsvFile
 from utils.log import LOGGER
 from utils.sizes import fit_size
 from utils.train.anchors import fit_anchors
@@ -110,10 +111,18 @@ class Run:
             raise
         if is_main:
             writer.finish()
+        for hook in self._hooks:
+            hook.epochs_done()
         return writer.best if writer.best.exists() else writer.last
 
+    def add_final_row(self, evaluation: Evaluation) -> None:
+        """Add to results.csv what the best weights achieved, as v6.1 does on COCO."""
+        for hook in self._hooks:
+            if isinstance(hook, CsvFile):
+                hook.add_final(evaluation)
+
     def close(self) -> None:
-        """Tell the listeners that nothing more will come, so that they draw and record what there is."""
+        """Tell the listeners that nothing more will come, so that they record what there is."""
         for hook in self._hooks:
             hook.training_end()
 

@@ -3,8 +3,11 @@
 import dataclasses
 import shutil
 from pathlib import Path
+from typing import Any
 
 from utils.checkpoint import Checkpoint, strip_checkpoint, write_checkpoint
+from utils.eval.evaluate import Evaluation
+from utils.eval.operating_point import OperatingPoint
 from utils.files import atomic_write
 from utils.hooks.base import EpochReport
 from utils.train.state import TrainState
@@ -46,18 +49,17 @@ class CheckpointWriter:
         if not resumed:
             self.best.unlink(missing_ok=True)  # of an earlier run in the same folder
         if resumed or not self.only_last:
-            self._write(self.last, state, resumed.metrics if resumed else {})
+            measured = {"metrics": resumed.metrics, "operating_point": resumed.operating_point} if resumed else {}
+            self._write(self.last, state, measured)
 
     def __call__(self, state: TrainState, report: EpochReport, is_best: bool, is_last: bool) -> None:
         """Write after an epoch: ``last.pt`` at the end, so that a kill before has the epoch and its files made anew."""
         if self.only_last and not is_last:
             return
-        names = ("precision", "recall", "mAP_0.5", "mAP_0.5:0.95")
-        results = map(float, report.evaluation.results) if report.evaluation else ()
         is_kept = self.period > 0 and report.epoch > 0 and report.epoch % self.period == 0
         kept = self.folder / f"epoch{report.epoch}.pt"
         first, *others = [*[self.best] * is_best, *[kept] * is_kept, self.last]
-        self._write(first, state, dict(zip(names, results, strict=False)))  # the losses after them are in results.csv
+        self._write(first, state, _measured(report.evaluation) if report.evaluation else {})
         for path in others:
             with atomic_write(path) as temporary:
                 shutil.copyfile(first, temporary)
@@ -68,9 +70,19 @@ class CheckpointWriter:
             if path.exists():
                 strip_checkpoint(path)
 
-    def _write(self, path: Path, state: TrainState, metrics: dict[str, float]) -> None:
+    def _write(self, path: Path, state: TrainState, measured: dict[str, Any]) -> None:
         average = state.average.model.state_dict()
         checkpoint = dataclasses.replace(
-            self.header, state=average, epoch=state.epoch - 1, metrics=metrics, training=state.capture()
+            self.header, state=average, epoch=state.epoch - 1, training=state.capture(), **measured
         )
         write_checkpoint(path, checkpoint)
+
+
+def _measured(evaluation: Evaluation) -> dict[str, Any]:
+    """Return what a checkpoint says of its weights; the losses are in results.csv."""
+    names = ("precision", "recall", "mAP_0.5", "mAP_0.5:0.95")
+    point = OperatingPoint.measured(evaluation.metrics, evaluation.names)
+    return {
+        "metrics": dict(zip(names, map(float, evaluation.results), strict=False)),
+        "operating_point": point and point.content(),
+    }

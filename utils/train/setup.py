@@ -1,15 +1,18 @@
 """What is known of a run before its network is built."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from utils.data.config import DatasetConfig
 from utils.data.samples import Samples
 from utils.distributed import Processes
+from utils.eval.coco_json import is_coco
 from utils.eval.evaluate import EvaluationSettings
 from utils.train.hyperparameters import Hyperparameters
 from utils.train.options import TrainOptions
+
+COCO_IOU = 0.65  # above which boxes are dropped in the final measurement on COCO
 
 
 @dataclass(frozen=True)
@@ -36,3 +39,9 @@ class Setup:
     def evaluation_settings(self) -> EvaluationSettings:
         """v6.1's thresholds for measuring while and after training."""
         return EvaluationSettings(single_class=self.options.single_cls, device=self.device)
+
+    @property
+    def final_settings(self) -> EvaluationSettings:
+        """v6.1's thresholds for measuring the best weights: on COCO it suppresses less than while training."""
+        settings = self.evaluation_settings
+        return replace(settings, iou=COCO_IOU) if is_coco(self.config) else settings

@@ -1,7 +1,5 @@
 """Pictures of the page: images with their boxes drawn, as data URIs."""
 
-import base64
-import html
 from collections.abc import Mapping, Sequence
 
 import cv2
@@ -12,6 +10,7 @@ from utils.data.doctor.findings import Picture
 from utils.data.doctor.pictures import read_thumbnail
 from utils.data.doctor.split import Split
 from utils.eval.draw import class_colour, draw_detections
+from utils.page import embedded, escape
 
 SIDE = 320  # px
 LEAST_MARK = 14  # px a side of the frame around a marked box
@@ -49,14 +48,13 @@ def _names(labels: np.ndarray, names: Mapping[int, str]) -> list[str]:
 def figure(picture: Picture, names: Mapping[int, str], channels: int, caption: str = "") -> str:
     """Return the HTML of a picture; of an unreadable image only its name."""
     image = draw_picture(picture, names, channels)
-    text = html.escape(f"{picture.split}: {picture.image.name}")
-    below = f"<figcaption>{text}{f'<br>{html.escape(caption)}' if caption else ''}</figcaption>"
+    name = f"{picture.split}: {picture.image.name}"
+    below = f"<figcaption>{escape(name)}{f'<br>{escape(caption)}' if caption else ''}</figcaption>"
     if image is None:
         return f'<figure><div class="blank">unreadable</div>{below}</figure>'
     _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    data = base64.b64encode(encoded.tobytes()).decode()
-    size = f'width="{image.shape[1]}" height="{image.shape[0]}"'
-    return f'<figure><img {size} alt="{text}" src="data:image/jpeg;base64,{data}">{below}</figure>'
+    shown = embedded(encoded.tobytes(), ".jpg", image.shape[:2], name)
+    return f"<figure>{shown}{below}</figure>"
 
 
 def split_pictures(split: Split) -> Sequence[Picture]:

@@ -1,6 +1,5 @@
 """What the doctor says on a page: one HTML file that needs nothing else."""
 
-import html
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from utils.data.doctor.findings import Finding
 from utils.data.doctor.gallery import figure, split_pictures
 from utils.data.doctor.report import COLUMNS, example_text, size_line, split_row
 from utils.data.doctor.split import Split
-from utils.files import atomic_write
+from utils.page import cards, document, escape, save_page, section, table
 
 STYLE_FILE = Path(__file__).with_name("page.css")
 MOST_CLASSES = 120  # bars; the commonest and the rarest of more classes
@@ -23,33 +22,22 @@ ASPECT_TICKS = (1 / 16, 1 / 4, 1, 4, 16)
 
 def write_page(file: Path, report: Report) -> None:
     """Write the page, whole or not at all."""
-    with atomic_write(file) as temporary:
-        temporary.write_text(render_page(report), encoding="utf-8", errors="backslashreplace")  # names may be no text
+    save_page(file, render_page(report))
 
 
 def render_page(report: Report) -> str:
     """Return the page."""
-    title = html.escape(f"Doctor: {report.config.file.name}")
     body = "".join(
         [
             _head(report),
-            _section("Splits", _split_table(report)),
-            _section("Findings", "".join(_finding(finding, report) for finding in report.findings) or _clean()),
-            _section("Boxes of each class", _class_bars(report)),
-            _section("Sizes of boxes", _charts(report)),
-            _section("A look at each split", _split_figures(report)) if report.decoded else "",
+            section("Splits", _split_table(report)),
+            section("Findings", "".join(_finding(finding, report) for finding in report.findings) or _clean()),
+            section("Boxes of each class", _class_bars(report)),
+            section("Sizes of boxes", _charts(report)),
+            section("A look at each split", _split_figures(report)) if report.decoded else "",
         ]
     )
-    style = STYLE_FILE.read_text(encoding="utf-8")
-    return (
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{style}</style></head>\n<body><main>{body}</main></body></html>\n"
-    )
-
-
-def _section(title: str, content: str) -> str:
-    return f"<section><h2>{html.escape(title)}</h2>{content}</section>\n"
+    return document(f"Doctor: {report.config.file.name}", body, STYLE_FILE.read_text(encoding="utf-8"))
 
 
 def _head(report: Report) -> str:
@@ -63,11 +51,11 @@ def _head(report: Report) -> str:
         "errors": len({finding.kind for finding in report.errors}),
         "remarks": len({finding.kind for finding in report.remarks}),
     }
-    cards = "".join(f'<div class="card"><b>{count:,}</b>{label}</div>' for label, count in figures.items())
-    file, verdict = html.escape(str(report.config.file)), html.escape(report.verdict())
+    counts = cards({label: f"{count:,}" for label, count in figures.items()})
+    file, verdict = escape(str(report.config.file)), escape(report.verdict())
     return (
         f'<header><h1>Data set doctor</h1><p class="file">{file}, at {report.scale.image_size} px</p>'
-        f'<p class="verdict {level}">{verdict}</p><div class="cards">{cards}</div></header>\n'
+        f'<p class="verdict {level}">{verdict}</p>{counts}</header>\n'
     )
 
 
@@ -76,18 +64,14 @@ def _clean() -> str:
 
 
 def _split_table(report: Report) -> str:
-    head = "".join(f"<th>{column}</th>" for column in COLUMNS)
-    rows = ""
-    for split in report.splits:
-        cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in split_row(split, report.config.nc))
-        rows += f"<tr>{cells}</tr>"
-    notes = "".join(f"<li>{html.escape(f'{split.name}: {size_line(split, report)}')}</li>" for split in report.splits)
-    return f'<div class="wide"><table><tr>{head}</tr>{rows}</table></div><ul class="note">{notes}</ul>'
+    rows = table(COLUMNS, [split_row(split, report.config.nc) for split in report.splits])
+    notes = "".join(f"<li>{escape(f'{split.name}: {size_line(split, report)}')}</li>" for split in report.splits)
+    return f'{rows}<ul class="note">{notes}</ul>'
 
 
 def _finding(finding: Finding, report: Report) -> str:
     level = "error" if finding.is_error else "remark"
-    examples = "".join(f"<li>{html.escape(example_text(example))}</li>" for example in finding.examples)
+    examples = "".join(f"<li>{escape(example_text(example))}</li>" for example in finding.examples)
     more = finding.count - len(finding.examples)
     rest = f"<li>and {more:,} more</li>" if more > 0 and finding.examples else ""
     pictures = ""
@@ -99,8 +83,8 @@ def _finding(finding: Finding, report: Report) -> str:
             for picture in example.pictures
         )
     return (
-        f'<article class="{level}"><h3><span class="badge">{level}</span> {html.escape(str(finding))} '
-        f'<small>{html.escape(finding.split)}</small></h3><p class="mend">{html.escape(finding.mend)}</p>'
+        f'<article class="{level}"><h3><span class="badge">{level}</span> {escape(str(finding))} '
+        f'<small>{escape(finding.split)}</small></h3><p class="mend">{escape(finding.mend)}</p>'
         f'<ul class="examples">{examples}{rest}</ul>{_grid(pictures)}</article>\n'
     )
 
@@ -127,7 +111,7 @@ def _class_bars(report: Report) -> str:
         )
         numbers = " / ".join(f"{count[index]:,}" for count in counts.values())
         absent = ' class="absent"' if not first[index] else ""
-        name = html.escape(report.config.names[index])
+        name = escape(report.config.names[index])
         rows += f'<li{absent}><span class="name" title="{name}">{index} {name}</span><span class="bars">{bars}</span>'
         rows += f'<span class="count">{numbers}</span></li>'
     note = f" The commonest and the rarest {MOST_CLASSES // 2} of {len(order)} classes." if cut else ""
@@ -137,7 +121,7 @@ def _class_bars(report: Report) -> str:
 
 def _legend(names: Sequence[str]) -> str:
     return " ".join(
-        f'<span class="key series{min(number, 2)}"></span>{html.escape(name)}' for number, name in enumerate(names)
+        f'<span class="key series{min(number, 2)}"></span>{escape(name)}' for number, name in enumerate(names)
     )
 
 

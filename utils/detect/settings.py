@@ -1,0 +1,78 @@
+"""Options to settings: the input size a model takes, and from which scores detections count."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from utils.detect.detector import DetectionSettings
+from utils.detect.options import DetectOptions
+from utils.errors import UserError
+from utils.eval.operating_point import OperatingPoint
+from utils.log import LOGGER
+from utils.sizes import input_size
+
+if TYPE_CHECKING:
+    from models.formats import Metadata
+
+MOST_LISTED = 10  # classes; of more, only the extremes are told
+
+
+def detection_settings(options: DetectOptions, meta: "Metadata") -> DetectionSettings:
+    """Return how the model that ``meta`` describes is to be used.
+
+    Raises:
+        UserError: a class it does not have, a size it cannot take, or measured scores that nobody has measured.
+    """
+    unknown = set(options.classes or ()) - set(meta.names)
+    if unknown:
+        raise UserError(f"--classes {min(unknown)}: the model has classes 0 to {max(meta.names)} only")
+    size_hw = meta.input_hw or input_size(options.imgsz, meta.stride)
+    wanted = {index: meta.names[index] for index in options.classes or meta.names}
+    point = OperatingPoint.stored(meta.operating_point)
+    confidence, class_confidence = resolve_thresholds(options.conf_thres, point, wanted, options.weights)
+    return DetectionSettings(
+        size_hw=size_hw,
+        confidence=confidence,
+        class_confidence=class_confidence,
+        iou=options.iou_thres,
+        max_detections=options.max_det,
+        classes=options.classes,
+        agnostic=options.agnostic_nms,
+        exact_shape=meta.input_hw is not None,
+    )
+
+
+def resolve_thresholds(
+    wanted: float | str, point: OperatingPoint | None, names: Mapping[int, str], weights: Sequence[str]
+) -> tuple[float, dict[int, float] | None]:
+    """Return the least score of any detection, and that of each class where they differ; say what is used.
+
+    Args:
+        wanted: a score, or ``"auto"`` or ``"per-class"``: what was measured for the model.
+        point: that measurement.
+        names: the classes looked for, by index.
+        weights: the model's files, for errors.
+
+    Raises:
+        UserError: the measurement is wanted and there is none.
+    """
+    if not isinstance(wanted, str):
+        return wanted, None
+    if point is None and len(weights) > 1:
+        raise UserError(f"--conf-thres {wanted} is measured for one model, got {len(weights)} files; give a number")
+    if point is None:
+        raise UserError(
+            f"--conf-thres {wanted}: '{weights[0]}' holds no measured scores; give a number, or measure it: "
+            f"python val.py --weights {weights[0]} --data DATA.yaml --save-point"
+        )
+    if wanted == "auto":
+        LOGGER.info(f"--conf-thres auto: {point.confidence:g}, where F1 was highest")
+        return point.confidence, None
+    thresholds = point.thresholds(names)
+    LOGGER.info(f"--conf-thres per-class: {_described(thresholds, names)}, where F1 was highest")
+    return min(thresholds.values()), thresholds
+
+
+def _described(thresholds: Mapping[int, float], names: Mapping[int, str]) -> str:
+    ordered = sorted(thresholds, key=thresholds.__getitem__) if len(thresholds) > MOST_LISTED else list(thresholds)
+    parts = [f"{names[index]} {thresholds[index]:g}" for index in ordered]
+    return ", ".join(parts) if len(parts) <= MOST_LISTED else f"from {parts[0]} to {parts[-1]}"
