@@ -6,7 +6,7 @@ The evaluations are made up: detections of 80 classes whose frequencies fall lik
 COCO, 70 % of them found. "ours" is ``bootstrap_ap`` on all resamples. "plain" repeats the arrays of each resample's
 images and calls ``ap_per_class``, which is what the definition says; it is timed on a few resamples, after one that is
 not counted, and its time for all of them is that of one times their number. It makes curves as well, which a bootstrap
-does not need. The values of both are compared. Memory is the peak above that before, by tracemalloc, in a run of its own.
+does not need. The values of both are compared. Memory is the peak above that before, by tracemalloc, in a further run.
 """
 
 import argparse

@@ -26,6 +26,7 @@ RUN_FILES = {
     *("opt.yaml", "hyp.yaml", "results.csv", "results.png", "labels.jpg", "confusion_matrix.png"),
     *("train_batch0.jpg", "train_batch1.jpg", "val_batch0_labels.jpg", "val_batch0_pred.jpg"),
     *("PR_curve.png", "F1_curve.png", "P_curve.png", "R_curve.png", "weights/last.pt", "weights/best.pt"),
+    *("confusion_matrix_counts.png", "errors.png", "calibration.png", "size_ap.png", "report.html"),
 }
 
 
@@ -58,6 +59,12 @@ def test_a_run_leaves_everything_it_should(finished):
     files = {str(path.relative_to(finished)) for path in finished.rglob("*") if path.is_file()}
     assert RUN_FILES <= files
     assert not any(Path(name).name.startswith(".") for name in files)
+
+
+def test_the_page_of_a_run_has_its_curves_and_settings(finished):
+    page = (finished / "report.html").read_text(encoding="utf-8")
+    for words in ("Losses and results by epoch", "Statistics of the labels", "Training batch 1", "epochs: 3", "lr0:"):
+        assert words in page
 
 
 def test_results_have_v61s_columns_and_an_epoch_a_row(finished):
@@ -117,6 +124,13 @@ def test_an_interrupted_run_resumes_to_the_same_weights(
     train.run(resume=str(folder))
     assert (folder / "results.csv").read_bytes() == (finished / "results.csv").read_bytes()
     assert same(folder / "weights/last.pt", finished / "weights/last.pt")
+    assert not (folder / "report.html").exists()  # --noplots
+
+
+def test_an_interrupted_run_has_no_page_yet(tiny_dataset, tiny_cfg, tmp_path, monkeypatch):
+    interrupt_at(2, monkeypatch, lambda: run(tiny_dataset, tiny_cfg, tmp_path, epochs=2, noplots=False))
+    assert (tmp_path / "exp/labels.jpg").exists() and (tmp_path / "exp/results.csv").exists()
+    assert not (tmp_path / "exp/report.html").exists() and not (tmp_path / "exp/results.png").exists()
 
 
 def test_a_finished_run_is_not_resumed(finished):

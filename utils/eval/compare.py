@@ -97,10 +97,10 @@ class Comparison:
                 f"{second} is {word} than {first} by {abs(gain.value):.3f} mAP50-95 [{low:.3f}, {high:.3f}]: beyond "
                 f"noise over these {images:,} images (of one training each; other seeds may differ)."
             )
-        measured = f"{second} measures {abs(gain.value):.3f} mAP50-95 {word} than {first}"
+        apart = f"{second} is {gain.value:+.3f} mAP50-95 from {first}"
         if images < FEW_IMAGES:
-            return f"{measured}, but {images} images are too few to say more; {FEW_IMAGES} are the least."
-        return f"{measured} [{gain.low:+.3f}, {gain.high:+.3f}]: within noise, these {images:,} images do not tell."
+            return f"{apart}, but {images} images are too few to say more; {FEW_IMAGES} are the least."
+        return f"{apart} [{gain.low:+.3f}, {gain.high:+.3f}]: within noise, {images:,} images do not tell them apart."
 
     def lines(self, every_class: bool = False) -> list[str]:
         """Return the table side by side, how to read it, and the verdict.
@@ -111,7 +111,6 @@ class Comparison:
         short = not every_class and len(self.classes) >= MANY_CLASSES
         rows = [row for row in self.classes if not short or row.ap50.beyond_noise or row.ap50_95.beyond_noise]
         judged = sum(row.images >= FEW_IMAGES for row in self.classes)
-        share = f"{self.level:.0%}".replace("%", " %")
         lines = [f"A: {self.titles[0]}", f"B: {self.titles[1]}", *_header(), _line(self.overall), *map(_line, rows)]
         if len(rows) < len(self.classes):
             lines.append(
@@ -119,7 +118,7 @@ class Comparison:
             )
         return [
             *lines,
-            f"[ ]: {share} of {self.resamples:,} draws of the images, the same for both; each class on its own.",
+            f"[ ]: {self.level * 100:g} % of {self.resamples:,} draws of the images, the same for both; each class on its own.",
             f"*: beyond noise, {judged} classes judged at once. few: in fewer than {FEW_IMAGES} images, not judged.",
             self.verdict(),
         ]

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from utils.boxes import pairwise_iou
+from utils.device import one_thread
 
 
 class ConfusionMatrix:
@@ -25,6 +26,7 @@ class ConfusionMatrix:
         self.iou = iou
         self.matrix = np.zeros((class_count + 1, class_count + 1), dtype=np.int64)
 
+    @one_thread()  # see non_max_suppression
     def update(self, detections: Tensor, labels: Tensor) -> None:
         """Count one image.
 

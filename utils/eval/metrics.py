@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from utils.boxes import pairwise_iou, xywh_to_xyxy
+from utils.device import one_thread
 
 IOU_THRESHOLDS = torch.linspace(0.5, 0.95, 10)
 CURVE_POINTS = 1000  # samples of confidence (or recall) in 0..1 behind a curve
@@ -32,6 +33,7 @@ def labels_per_image(targets: Tensor, count: int, size_hw: tuple[int, int]) -> l
     return [labels[targets[:, 0] == index] for index in range(count)]
 
 
+@one_thread()  # see non_max_suppression
 def match_detections(detections: Tensor, labels: Tensor, thresholds: Tensor = IOU_THRESHOLDS) -> Tensor:
     """Decide, for each IoU threshold on its own, which detections of one image find a label.
 

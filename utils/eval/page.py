@@ -3,17 +3,14 @@
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from utils.eval.album import BATCHES, ERRORS, PICTURES, SECTIONS, TRAINING, WORST, Encoded, Picture, read_pictures
+from utils.eval.analysis import Analysis
 from utils.eval.coco import AREAS, MOST_DETECTIONS, WHY, CocoMetrics
 from utils.eval.evaluate import Evaluation
 from utils.page import cards, document, embedded, escape, framed_table, save_page, section, table
-
-if TYPE_CHECKING:
-    from utils.eval.analysis import Analysis
 
 PAGE_FILE = "report.html"
 STYLE_FILE, SCRIPT_FILE = (Path(__file__).with_suffix(suffix) for suffix in (".css", ".js"))
@@ -45,7 +42,7 @@ def write_report(
     evaluation: Evaluation,
     facts: Mapping[str, str],
     coco: CocoMetrics | None = None,
-    analysis: "Analysis | None" = None,
+    analysis: Analysis | None = None,
 ) -> Path:
     """Write ``report.html`` with all figures, and with the pictures that are in the run folder by now.
 
@@ -87,8 +84,8 @@ def _head(title: str, folder: Path, evaluation: Evaluation, sections: Sequence[s
         "mAP50": f"{evaluation.map50:.3f}",
         "precision": f"{evaluation.precision:.3f}",
         "recall": f"{evaluation.recall:.3f}",
-        "F1": f"{evaluation.metrics.mean('f1'):.3f}",
-        "confidence": f"{evaluation.metrics.best_confidence:.3f}",
+        "F1": f"{evaluation.f1:.3f}",
+        "confidence": f"{evaluation.best_confidence:.3f}",
         "images": f"{evaluation.images:,}",
         "labels": f"{evaluation.labels:,}",
         "ms/image": f"{sum(evaluation.speed_ms):.1f}",
@@ -167,7 +164,7 @@ def _coco_table(evaluation: Evaluation, coco: CocoMetrics) -> str:
     return f'<p class="note">{escape(WHY)}</p>{table(COCO_COLUMNS, rows)}<p class="note">{escape(note)}</p>'
 
 
-def _error_table(analysis: "Analysis") -> str:
+def _error_table(analysis: Analysis) -> str:
     """Return what each kind of error costs, the dearest first, the two sums last."""
     errors = analysis.errors
     kinds = sorted(errors.costs, key=lambda kind: (kind.startswith("false"), -errors.costs[kind]))
