@@ -64,10 +64,10 @@ def whole_processes(
     for turn in range(rounds + 1):
         for name, python in pythons.items():
             words = COMMANDS[name](python, Path(weights).resolve(), sets[name])
-            seconds, megabytes = _run(words, folder / name, threads)
+            seconds, spent = _run(words, folder / name, threads)
             if turn:
                 rates[name].append(count / seconds)
-            print(f"{name}: {seconds:.1f} s, {megabytes:.0f} MB", file=sys.stderr, flush=True)
+            print(f"{name}: {seconds:.1f} s, {spent}", file=sys.stderr, flush=True)
     return rates
 
 
@@ -81,8 +81,8 @@ def _copy(images: Path, names: dict[int, str], workspace: Path) -> Path:
     return file
 
 
-def _run(words: list[str], workspace: Path, threads: int) -> tuple[float, float]:
-    """Run a command to its end; return its seconds and its most MB.
+def _run(words: list[str], workspace: Path, threads: int) -> tuple[float, str]:
+    """Run a command to its end; return its seconds, and in words the processors' seconds and its most memory.
 
     Raises:
         SystemExit: it failed; its last words are shown.
@@ -100,4 +100,5 @@ def _run(words: list[str], workspace: Path, threads: int) -> tuple[float, float]
     if process.returncode:
         last = (workspace / "output.txt").read_text(errors="replace").strip().splitlines()[-8:]
         raise SystemExit(f"{' '.join(words)} failed:\n" + "\n".join(last))
-    return seconds, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+    megabytes = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+    return seconds, f"{usage.ru_utime + usage.ru_stime:.1f} s of processors, {megabytes:.0f} MB"

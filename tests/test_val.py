@@ -8,6 +8,7 @@ import yaml
 
 import val
 from tests.golden_data import load_golden, shared_path
+from utils.checkpoint import read_checkpoint
 from utils.data.synthetic import CLASS_NAMES
 from utils.errors import UserError
 
@@ -105,6 +106,36 @@ def test_classes_by_name(small_set, tiny_weights, tmp_path):
     assert set(result.findings.classes) == {0}
 
 
+def test_compare(tiny_dataset, tiny_weights, tiny_nam_weights, tmp_path, capfd):
+    weights = [str(tiny_weights), str(tiny_nam_weights), str(tiny_weights)]
+    results = val.run(
+        data=str(tiny_dataset), weights=weights, imgsz=64, project=str(tmp_path), compare=True, noplots=True
+    )
+    assert len(results) == 3 and results[0].results == results[2].results
+    output = capfd.readouterr().out
+    assert "have the same mAP50-95 on these 4 images" in output
+    folder = tmp_path / "exp"
+    assert {path.name for path in folder.glob("compare_*")} == {
+        f"compare_{n}.{kind}" for n in (2, 3) for kind in ("csv", "png")
+    }
+
+
+def test_study(tiny_dataset, tiny_weights, tmp_path, monkeypatch):
+    monkeypatch.setattr("utils.eval.job.STUDY_SIZES", (64, 96))
+    results = val.run(
+        data=str(tiny_dataset), weights=[str(tiny_weights)], imgsz=64, project=str(tmp_path), task="study"
+    )
+    rows = np.loadtxt(tmp_path / "exp/study_tiny_tiny.txt")
+    assert rows.shape == (2, 10)
+    assert rows[:, :4] == pytest.approx(np.array([result.results[:4] for result in results]), rel=1e-3)
+    assert {path.name for path in (tmp_path / "exp").iterdir()} == {"study_tiny_tiny.txt", "study.zip", "study.png"}
+
+
+def test_no_confidence_is_best_where_nothing_is_right(tiny_dataset, tiny_weights, tmp_path):
+    with pytest.raises(UserError, match="nothing was found right"):
+        val.run(data=str(tiny_dataset), weights=[str(tiny_weights)], imgsz=64, project=str(tmp_path), save_point=True)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -131,7 +162,9 @@ def test_one_class_for_all(tiny_dataset, tiny_weights, tmp_path):
 def test_official_yolov5n_on_coco128(tmp_path, monkeypatch):
     weights, data = shared_path("weights/yolov5n.pt"), shared_path("datasets/coco128")
     monkeypatch.setenv("YOLOV5_DATASETS_DIR", str(data.parent))
-    result = val.run(data="coco128.yaml", weights=[str(weights)], batch_size=16, project=str(tmp_path))
+    result = val.run(
+        data="coco128.yaml", weights=[str(weights)], batch_size=16, project=str(tmp_path), save_point=True
+    )
     expected = next(run for run in load_golden("val.json")["master"]["runs"] if run["name"] == "640")
     assert (result.images, result.labels) == (128, 929)
     assert result.map50 == pytest.approx(expected["mAP50"], abs=0.002)
@@ -142,3 +175,6 @@ def test_official_yolov5n_on_coco128(tmp_path, monkeypatch):
     assert result.metrics.classes.tolist() == [int(index) for index in per_class["cls"]]
     difference = np.abs(result.metrics.ap50_95 - np.array(per_class["AP50_95"]))
     assert difference.mean() < 0.005 and np.median(difference) < 0.001
+    point = read_checkpoint(tmp_path / "exp/yolov5n.pt").operating_point
+    assert point["confidence"] == pytest.approx(result.best_confidence, abs=0.002)
+    assert len(point["classes"]) > 50

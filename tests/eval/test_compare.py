@@ -8,7 +8,7 @@ import pytest
 from tests.eval.made import make_findings
 from utils.errors import UserError
 from utils.eval.bootstrap import bootstrap_ap, mean_over_classes
-from utils.eval.compare import FEW_IMAGES, compare, interval
+from utils.eval.compare import FEW_IMAGES, compare
 from utils.eval.compare_files import save_comparison
 from utils.eval.findings import Findings
 from utils.eval.metrics import ap_per_class
@@ -133,9 +133,9 @@ def test_what_cannot_be_compared(findings, change, message):
 
 def test_no_image_and_too_few_resamples(findings):
     with pytest.raises(UserError, match="no image"):
-        interval(picked(findings, []))
+        compare(picked(findings, []), picked(findings, []))
     with pytest.raises(UserError, match="at least 100"):
-        interval(findings, resamples=99)
+        compare(findings, findings, resamples=99)
 
 
 @pytest.mark.parametrize("images", [1, FEW_IMAGES - 1])
@@ -153,14 +153,12 @@ def test_nothing_to_find_or_nothing_found(settings):
     result = compare(findings, findings, resamples=100)
     assert result.overall.ap50_95.gain.value == 0
     assert "the same mAP50-95" in result.lines()[-1]
-    assert interval(findings, resamples=100)[0].ap50.high == 0
+    assert result.overall.ap50.gain.high == 0
 
 
-def test_interval(findings):
-    overall, *classes = interval(findings, resamples=200)
-    for row in (overall, *classes):
-        assert row.ap50_95.low < row.ap50_95.value < row.ap50_95.high
-    wide, narrow = (interval(findings, resamples=200, level=level)[0].ap50 for level in (0.95, 0.5))
+def test_a_wider_level_holds_more(findings):
+    worse = degraded(findings, 0.1)
+    wide, narrow = (compare(findings, worse, resamples=200, level=level).overall.ap50.gain for level in (0.95, 0.5))
     assert wide.low < narrow.low < narrow.high < wide.high
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -43,11 +42,8 @@ class Difference:
     beyond_noise: bool
 
 
-Value = TypeVar("Value", bound=Interval | Difference)
-
-
 @dataclass(frozen=True)
-class Row(Generic[Value]):
+class Row:
     """Average precision of one class, or its mean over the classes.
 
     Attributes:
@@ -61,8 +57,8 @@ class Row(Generic[Value]):
     name: str
     images: int
     labels: int
-    ap50: Value
-    ap50_95: Value
+    ap50: Difference
+    ap50_95: Difference
 
 
 @dataclass(frozen=True)
@@ -78,8 +74,8 @@ class Comparison:
     """
 
     titles: tuple[str, str]
-    overall: Row[Difference]
-    classes: list[Row[Difference]]
+    overall: Row
+    classes: list[Row]
     resamples: int
     level: float
 
@@ -118,7 +114,7 @@ class Comparison:
             )
         return [
             *lines,
-            f"[ ]: {self.level * 100:g} % of {self.resamples:,} draws of the images, the same for both; each class on its own.",
+            f"[ ]: {self.level * 100:g} % of {self.resamples:,} draws of the images; each class on its own.",
             f"*: beyond noise, {judged} classes judged at once. few: in fewer than {FEW_IMAGES} images, not judged.",
             self.verdict(),
         ]
@@ -130,35 +126,13 @@ def _header() -> list[str]:
     return [f"{'':36}{groups}".rstrip(), f"{'Class':>20}{'Images':>8}{'Labels':>8}{columns * 2}".rstrip()]
 
 
-def _line(row: Row[Difference]) -> str:
+def _line(row: Row) -> str:
     text = f"{row.name:>20}{row.images:>8}{row.labels:>8}"
     for found in (row.ap50_95, row.ap50):
         mark = "few" if row.images < FEW_IMAGES else "*" if found.beyond_noise else ""
         numbers = f"{found.first:>8.3f}{found.second:>8.3f}{found.gain.value:>+8.3f}"
         text += f"{numbers} [{found.gain.low:+.3f}, {found.gain.high:+.3f}] {mark:<4}"
     return text.rstrip()
-
-
-def interval(
-    findings: Findings, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL
-) -> list[Row[Interval]]:
-    """Return mAP with percentile intervals, then AP of each class that has labels.
-
-    They say how far the figures would move with other images of the same kind. In simulations they held the true mAP
-    of few classes in 94 of 100 cases; with many classes that few images show, in 83 to 87.
-
-    Args:
-        findings: an evaluation.
-        resamples: how often the images are drawn anew, at least 100.
-        seed: of the draws.
-        level: share of the resamples that an interval holds, 0..1.
-
-    Raises:
-        UserError: there is no image, or ``resamples`` is below 100.
-    """
-    counts = _draw(findings, resamples, seed)
-    kinds = [_intervals(samples, level) for samples in _samples(findings, counts)]
-    return _rows(findings, *kinds)
 
 
 def compare(
@@ -255,7 +229,7 @@ def _images_per_class(findings: Findings) -> np.ndarray:
     return np.unique(pairs[0], return_counts=True)[1]
 
 
-def _rows(findings: Findings, ap50: Sequence[Value], ap50_95: Sequence[Value]) -> list[Row[Value]]:
+def _rows(findings: Findings, ap50: Sequence[Difference], ap50_95: Sequence[Difference]) -> list[Row]:
     classes, counts = np.unique(findings.label_classes, return_counts=True)
     names = ["all", *(findings.names[int(index)] for index in classes)]
     images = [len(findings), *map(int, _images_per_class(findings))]

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from utils.eval.compare import FEW_IMAGES, Comparison, Difference, Row
-from utils.eval.plots import INK, save_figure
+from utils.eval.plots import INK, plain_text, save_figure
 from utils.files import atomic_write
 
 SHOWN_CLASSES = 60  # classes in the chart, those in most images
@@ -47,13 +47,13 @@ def _save_chart(comparison: Comparison, path: Path) -> None:
     known = sorted(comparison.classes, key=lambda row: -row.images)[:SHOWN_CLASSES]
     rows = [*sorted(known, key=lambda row: row.ap50_95.gain.value), comparison.overall]  # from below to above
     figure = Figure(figsize=(9, 1.8 + 0.21 * len(rows)), layout="constrained")
-    first, second = map(_plain, comparison.titles)
+    first, second = map(plain_text, comparison.titles)
     axes = figure.add_subplot(xlabel=f"AP50-95 of {second}\nless that of {first}", ylim=(-0.8, len(rows) - 0.2))
     for height, row in enumerate(rows):
         _draw_row(axes, height, row)
     axes.axhline(len(known) - 0.5, color="0.8", linewidth=0.8)
     axes.axvline(0, color="black", linewidth=0.8, zorder=1)
-    axes.set_yticks(range(len(rows)), [f"{_plain(row.name)}  ({row.images})" for row in rows], fontsize=8)
+    axes.set_yticks(range(len(rows)), [f"{plain_text(row.name)}  ({row.images})" for row in rows], fontsize=8)
     axes.get_yticklabels()[-1].set_fontweight("bold")
     left_out = len(comparison.classes) - len(known)
     rest = f"; without the {left_out} classes in fewest images" if left_out else ""
@@ -65,7 +65,7 @@ def _save_chart(comparison: Comparison, path: Path) -> None:
     save_figure(figure, path, 150)
 
 
-def _draw_row(axes: Axes, height: int, row: Row[Difference]) -> None:
+def _draw_row(axes: Axes, height: int, row: Row) -> None:
     found, judged = row.ap50_95, row.images >= FEW_IMAGES
     gain = found.gain
     colour = (INK if gain.value > 0 else WORSE) if found.beyond_noise else UNSURE
@@ -83,8 +83,3 @@ def _explain(axes: Axes, figure: Figure) -> None:
     ):
         axes.plot([], [], "o-", color=colour, markerfacecolor=colour if filled else "white", markersize=5, label=text)
     figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=4)
-
-
-def _plain(name: str) -> str:
-    """Keep matplotlib from reading dollar signs as mathematics."""
-    return name.replace("$", r"\$")

@@ -22,7 +22,7 @@ from utils.eval.operating_point import OperatingPoint, save_operating_point
 from utils.eval.options import ValOptions
 from utils.eval.report import Leavings, measure, speed_line
 from utils.eval.sinks import LabelFileSink
-from utils.eval.study import short_names, study
+from utils.eval.study import STUDY_SIZES, short_names, study
 from utils.files import make_run_folder
 from utils.log import LOGGER
 from utils.options import given_options
@@ -116,6 +116,8 @@ class Job:
             LOGGER.warning(f"WARNING: --conf-thres {settings.confidence} above 0.001 makes mAP lower than it is")
         loader, shape = self._loader(options.imgsz, subject)
         folder = folder or self._run_folder()
+        if speed_only:
+            self._warm_up(subject, shape)
         sinks: list[Sink] = []
         if options.save_txt or options.save_hybrid:
             sinks.append(LabelFileSink(folder / "labels", options.save_conf, options.as_detect))
@@ -158,33 +160,46 @@ class Job:
             own.mkdir(exist_ok=True)
             results.append(self.measure(subject, own))
         first, *others = [cast(Findings, result.findings) for result in results]
-        for title, findings in zip(titles[1:], others, strict=True):
+        for number, (title, findings) in enumerate(zip(titles[1:], others, strict=True), 2):
             comparison = compare(first, findings, (titles[0], title))
             LOGGER.info("")
             for line in comparison.lines(self.options.verbose):
                 LOGGER.info(line)
-            save_comparison(comparison, folder)
+            save_comparison(comparison, folder, "compare" if len(others) == 1 else f"compare_{number}")
         return results
 
     def study(self, subjects: Sequence[Subject]) -> list[Evaluation]:
-        """Measure each model at many sizes; leave tables and a chart of accuracy against speed."""
+        """Measure each model at many sizes; leave tables and a chart of accuracy against speed.
+
+        Raises:
+            UserError: a model takes one size only.
+        """
+        for subject in subjects:
+            if subject.meta.input_hw:
+                raise UserError(f"--task study needs models of any size, not '{subject.weights[0]}'; use its .pt")
         by_file = {str(subject.weights[0]): subject for subject in subjects}
         results: list[Evaluation] = []
 
         def at_size(file: str, size: int) -> Evaluation:
             subject = by_file[file]
-            loader, _ = self._loader(size, subject)
+            loader, shape = self._loader(size, subject)
+            self._warm_up(subject, shape)
             result = evaluate(
                 lambda images: (subject.predict(images), None), loader, self.config.names, self.settings()
             )
             results.append(result)
             return result
 
-        study(list(by_file), self.options.data, at_size, self._run_folder())
+        study(list(by_file), self.options.data, at_size, self._run_folder(), STUDY_SIZES)
         return results
 
     def _run_folder(self) -> Path:
         return make_run_folder(self.options.project, self.options.name, self.options.exist_ok)
+
+    def _warm_up(self, subject: Subject, shape: tuple[int, int, int, int]) -> None:
+        """Let a model do once, uncounted, what takes longer the first time."""
+        images = torch.zeros(shape, device=self.device).contiguous(memory_format=torch.channels_last)
+        subject.predict(images[: len(self.samples)])
 
     def _facts(self, subject: Subject, shape: tuple[int, int, int, int]) -> dict[str, str]:
         """Return what the page says was measured."""

@@ -55,7 +55,7 @@ def save_curves(metrics: ClassMetrics, names: Mapping[int, str], folder: Path) -
 def _save_precision_recall(metrics: ClassMetrics, names: Mapping[int, str], path: Path) -> None:
     figure, axes = _curve_figure("Recall", "Precision")
     curve = metrics.precision_by_recall
-    entries = [f"{_plain(names[index])} {ap:.3f}" for index, ap in zip(metrics.classes, metrics.ap50, strict=True)]
+    entries = [f"{plain_text(names[index])} {ap:.3f}" for index, ap in zip(metrics.classes, metrics.ap50, strict=True)]
     _draw_classes(axes, metrics, curve, entries)
     mean = f"all classes {metrics.mean('ap50'):.3f} mAP@0.5"
     axes.plot(metrics.confidence_axis, curve.mean(0), color=INK, linewidth=3, label=mean)
@@ -66,7 +66,7 @@ def _save_over_confidence(
     metrics: ClassMetrics, curve: np.ndarray, label: str, names: Mapping[int, str], path: Path
 ) -> None:
     figure, axes = _curve_figure("Confidence", label)
-    _draw_classes(axes, metrics, curve, [_plain(names[index]) for index in metrics.classes])
+    _draw_classes(axes, metrics, curve, [plain_text(names[index]) for index in metrics.classes])
     mean = smooth(curve.mean(0))[: len(metrics.confidence_axis)]
     best = int(mean.argmax())
     entry = f"all classes {mean[best]:.2f} at {metrics.confidence_axis[best]:.3f}"
@@ -163,7 +163,7 @@ def _name_cells(figure: Figure, axes: Axes, names: Mapping[int, str], count: int
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         return 0.07, 0.07
     axes.set(xticks=[], yticks=[])
-    entries, size = [*(_plain(names[index]) for index in range(count - 1)), "background"], min(11, 480 / count)
+    entries, size = [*(plain_text(names[index]) for index in range(count - 1)), "background"], min(11, 480 / count)
     below, beside = axes.get_xaxis_transform(), axes.get_yaxis_transform()
     columns = [
         figure.text(place, -0.006, name, rotation=90, ha="center", va="top", fontsize=size, transform=below)
@@ -214,7 +214,7 @@ def _draw_class_counts(axes: Axes, classes: np.ndarray, names: Mapping[int, str]
     axes.set(ylabel="objects", title=f"{len(classes)} objects in {np.count_nonzero(counts)} classes")
     axes.spines[["top", "right"]].set_visible(False)
     if 0 < len(names) < NUMBERED_CLASSES:
-        axes.set_xticks(range(len(names)), [_plain(names[index]) for index in range(len(names))], rotation=90)
+        axes.set_xticks(range(len(names)), [plain_text(names[index]) for index in range(len(names))], rotation=90)
     else:
         axes.set_xlabel("class")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -296,7 +296,7 @@ def _gaussian_smooth(values: np.ndarray, sigma: float) -> np.ndarray:
     return np.divide(total, weight, out=np.full_like(values, np.nan), where=weight > 0)
 
 
-def _plain(name: str) -> str:
+def plain_text(name: str) -> str:
     """Keep matplotlib from reading dollar signs as mathematics."""
     return name.replace("$", r"\$")
 

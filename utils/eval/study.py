@@ -10,7 +10,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from utils.errors import UserError
 from utils.eval.evaluate import Evaluation
-from utils.eval.plots import save_figure
+from utils.eval.plots import plain_text, save_figure
 from utils.files import atomic_write, safe_name
 from utils.log import LOGGER
 
@@ -91,7 +91,7 @@ def save_study_plot(tables: Mapping[str, Path], path: Path, sizes: Sequence[int]
     for index, (name, table) in enumerate(tables.items()):
         rows = _read_table(table)
         times, accuracies = rows[:, INFERENCE], 100 * rows[:, ACCURACY]
-        (line,) = axes.plot(times, accuracies, ".-", linewidth=2, markersize=8, label=_plain(name))
+        (line,) = axes.plot(times, accuracies, ".-", linewidth=2, markersize=8, label=plain_text(name))
         offset = (0, -13 if index % 2 else 7)  # labels of neighbouring lines on different sides
         style = {"textcoords": "offset points", "ha": "center", "fontsize": 7, "color": line.get_color()}
         for size, time, accuracy in zip(sizes, times, accuracies, strict=False):
@@ -145,8 +145,3 @@ def _stems(names: list[str]) -> list[str]:
     """Return names of files for models, without suffixes unless it takes them to tell the models apart."""
     short = [safe_name(Path(name).with_suffix("").as_posix()) for name in names]
     return short if len(set(short)) == len(names) else [safe_name(name) for name in names]
-
-
-def _plain(name: str) -> str:
-    """Keep matplotlib from reading dollar signs as mathematics."""
-    return name.replace("$", r"\$")
