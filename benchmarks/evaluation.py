@@ -11,7 +11,7 @@ r"""How fast an evaluation is, part by part and as a whole, each beside somethin
 predictions for the images, and on such of a network that knows nothing. ``untrained``: evaluating with that network
 against evaluating with the given one. ``metrics``: matching and average precision of 300 made-up detections an image
 against pycocotools. ``growth``: the same, streamed, for more and more images: time and peak memory of a process each.
-``whole``: val.py as a process, pictures and all, against the peers' validation of a yolov5n; each one takes its own turn.
+``whole``: val.py as a process, pictures and all, against the peers' validation of a yolov5n, in turns.
 
 A network that knows nothing is a new yolov5n whose biases say 0.1 for objectness and for each class: as early in a
 training run, all its scores are above 0.001, some two million an image. (Before the first step none is.)
@@ -26,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -35,10 +35,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.side_by_side import COLUMNS, append_rows, describe_machine
+from benchmarks.side_by_side import COLUMNS, ROOT, append_rows, describe_machine
 from benchmarks.whole_val import whole_processes
 from models.formats import load_backend
 from models.yolo import Model
@@ -50,7 +49,7 @@ from utils.eval.evaluate import EvaluationSettings, evaluate, summarise
 from utils.eval.metrics import ap_per_class, match_detections
 from utils.eval.nms import non_max_suppression
 from utils.eval.tally import Tally, native_labels
-from utils.memory import peak_memory
+from utils.memory import keep_freed_memory, peak_memory
 
 CONFIDENCE, IOU, MOST = 0.001, 0.6, 300  # as val.py has them
 SIZE, BATCH, CLASSES = 640, 16, 80
@@ -89,8 +88,9 @@ def ignorant_network() -> Predict:
     """Return a new yolov5n for which anything may be anywhere."""
     torch.manual_seed(0)
     network = Model("yolov5n.yaml", nc=CLASSES)
-    for layer in network.detect.m:
-        layer.bias.data.view(network.detect.na, -1)[:, 4:] = math.log(PRIOR / (1 - PRIOR))
+    for name, parameter in network.detect.named_parameters():
+        if name.endswith("bias"):
+            parameter.data.view(network.detect.na, -1)[:, 4:] = math.log(PRIOR / (1 - PRIOR))
     network = network.fuse().eval().to(memory_format=torch.channels_last)
     return lambda images: network(images)[0]
 
@@ -101,7 +101,7 @@ def image_loader(data: str, workers: int) -> BatchLoader:
     return make_validation_loader(load_samples(config, "val"), SIZE, BATCH, 32, workers, channels=config.channels)
 
 
-def time_suppression(predict: Predict, loader: BatchLoader, rounds: int) -> Rates:
+def time_suppression(predict: Predict, loader: Iterable[Batch], rounds: int) -> Rates:
     """Run both suppressions on every batch of predictions, in turns."""
     seconds = {"ours": [0.0] * rounds, "v6.1's rules": [0.0] * rounds}
     images = 0
@@ -124,8 +124,8 @@ def compare_suppression(options: argparse.Namespace) -> Iterator[dict[str, Any]]
     loader = image_loader(options.data, workers=0)
     trained = load_backend([options.weights], torch.device("cpu"))
     yield from rows_of(f"nms {Path(options.weights).stem} {SIZE} px", time_suppression(trained, loader, options.rounds))
-    loader = image_loader(options.data, workers=0)
-    rates = time_suppression(ignorant_network(), list(loader)[:1], 1)  # type: ignore[arg-type]  one batch is plenty
+    first_batch = next(iter(image_loader(options.data, workers=0)))  # takes v6.1's rules long enough
+    rates = time_suppression(ignorant_network(), [first_batch], 1)
     yield from rows_of(f"nms untrained yolov5n {SIZE} px", rates)
 
 
@@ -133,7 +133,10 @@ def compare_untrained(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Measure ``untrained``: whole evaluations, loader and metrics included."""
     config = load_dataset_config(options.data, ("val",))
     loader = image_loader(options.data, options.workers)
-    predictors = {"ours": ignorant_network(), "trained": load_backend([options.weights], torch.device("cpu"))}
+    predictors: dict[str, Predict] = {
+        "ours": ignorant_network(),
+        "trained": load_backend([options.weights], torch.device("cpu")),
+    }
     rates: Rates = {name: [] for name in predictors}
     for turn in range(options.rounds + 1):  # the one before warms up
         for name, predict in predictors.items():
@@ -306,6 +309,7 @@ def main() -> None:
     parser.add_argument("--record", action="store_true", help="append to benchmarks/results.csv")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    keep_freed_memory()  # as the commands do
     machine = describe_machine(options.threads)
     for row in COMMANDS[options.command](options):
         row["machine"] = machine

@@ -167,6 +167,28 @@ def test_a_class_that_is_not_a_number_leaves_the_others_of_its_row(monkeypatch):
     assert torch.equal(found, wanted[wanted[:, 5] < 2])
 
 
+def test_the_kernel_is_torchvisions_even_without_importing_it(monkeypatch):
+    prediction = _random_prediction(300, 4)
+    (wanted,) = non_max_suppression(prediction, 0.1)
+    monkeypatch.setattr(nms_module, "_kernel", nms_module._kernel.__wrapped__)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert nms_module._kernel().__module__.startswith("torchvision")
+    (found,) = non_max_suppression(prediction, 0.1)
+    assert torch.equal(found, wanted)
+
+
+def test_the_number_of_threads_stays():
+    count = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        non_max_suppression(_random_prediction(5, 2))
+        with pytest.raises(UserError):
+            non_max_suppression(_random_prediction(5, 2), 7.0)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(count)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [({"confidence": 1.5}, "--conf-thres"), ({"confidence": -0.1}, "--conf-thres"), ({"iou": 45}, "--iou-thres")],

@@ -155,8 +155,11 @@ def _kernel() -> Callable[[Tensor, Tensor, float], Tensor]:
 
 def _best_candidates(scored: _Scored, confidence: float, limit: int) -> Tensor:
     """Return the ``limit`` best (n, 6) xyxy, score, class above ``confidence``, best first; equal ones in row order."""
-    rows = _best_of(scored.scores.amax(1), limit)  # the best candidates are in the rows with the best maxima
-    scores = scored.scores[rows]  # (r, k)
+    scores = scored.scores  # (m, k)
+    rows = torch.arange(len(scores), device=scores.device)
+    if len(scores) > limit:
+        rows = _best_of(scores.amax(1), limit)  # the best candidates are in the rows with the best maxima
+        scores = scores[rows]
     place, column = (scores > confidence).nonzero(as_tuple=True)  # (n,)
     score = scores[place, column]
     best = _best_of(score, limit)
