@@ -103,6 +103,7 @@ def test_agrees_with_the_rules_one_at_a_time(monkeypatch, seed):
         "max_detections": int(generator.choice([10, 60, 1000])),
     }
     monkeypatch.setattr(nms_module, "FIRST_CANDIDATES", 20)  # far from all: the first try is seldom enough
+    monkeypatch.setattr(nms_module, "BLOCK", int(generator.choice([1, 30])))
     for rows, found in zip(prediction, non_max_suppression(prediction, **options), strict=True):
         wanted = _plain(rows, **options)
         assert len(wanted)

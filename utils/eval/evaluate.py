@@ -228,12 +228,17 @@ def _check(decoded: Tensor, batch: Batch, settings: EvaluationSettings, class_co
             f"the network predicts {predicted} classes but the data set names {class_count}; "
             "use the data YAML it was trained on, --map-classes or --single-cls"
         )
-    if not decoded.sum().isfinite():  # one number says it for all
-        bad = next((path for path, rows in zip(batch.paths, decoded, strict=True) if not rows.sum().isfinite()), "?")
+    if not _finite(decoded):
+        bad = next((path for path, rows in zip(batch.paths, decoded, strict=True) if not _finite(rows)), "?")
         raise UserError(
             f"the network gives NaN or infinite values for '{bad}': its weights are damaged, or too large for FP16; "
             "try without --half, or an earlier checkpoint"
         )
+
+
+def _finite(values: Tensor) -> bool:
+    """Tell by the sum, which is cheaper than looking at each value."""
+    return bool(values.sum(dtype=torch.float32).isfinite())
 
 
 def _suppress(decoded: Tensor, settings: EvaluationSettings) -> list[Tensor]:

@@ -134,14 +134,16 @@ class ClassMetrics:
 
     @cached_property
     def class_confidence(self) -> np.ndarray:
-        """(C,) confidence at which each class's own smoothed F1 is highest, the least if there are several.
+        """(C,) confidence at which each class's own smoothed F1 is highest: the middle of the place if it is level.
 
-        A class of which nothing was found has none of its own: ``best_confidence`` stands in.
+        A rare class that was found once, at 0.9, and never where it was not, is as good from 0 on; but on other images
+        that would let everything in. A class of which nothing was found has none of its own: ``best_confidence``
+        stands in.
         """
-        if not len(self.classes):
-            return np.zeros(0)
-        smoothed = np.stack([smooth(curve) for curve in self.f1_curve]).round(9)  # plateaus are level but for rounding
-        return np.where(smoothed.any(1), self.confidence_axis[smoothed.argmax(1)], self.best_confidence)
+        middles = [
+            _middle_of_highest(smooth(curve)) if curve.any() else self.operating_point for curve in self.f1_curve
+        ]
+        return self.confidence_axis[np.array(middles, dtype=int)]
 
     @property
     def precision(self) -> np.ndarray:
@@ -187,6 +189,14 @@ class ClassMetrics:
         """Return the mean over classes of the attribute called ``name``, such as ``"ap50"``."""
         values = getattr(self, name)
         return float(values.mean()) if len(values) else 0.0
+
+
+def _middle_of_highest(curve: np.ndarray) -> int:
+    """Return the index in the middle of the first level stretch at the height of the (n,) curve's maximum."""
+    curve = curve.round(9)  # level but for rounding
+    start = int(curve.argmax())
+    lower = np.flatnonzero(curve[start:] < curve[start])
+    return start + ((int(lower[0]) if len(lower) else len(curve) - start) - 1) // 2
 
 
 def _f1(precision: np.ndarray, recall: np.ndarray) -> np.ndarray:

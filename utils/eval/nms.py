@@ -17,6 +17,7 @@ from utils.errors import UserError
 MIN_SIDE, MAX_SIDE = 2.0, 7680.0  # px; v6.1 drops boxes with a side outside this range
 MAX_CANDIDATES = 30_000  # best-scored candidates of one image that take part
 FIRST_CANDIDATES = 2_000  # as many of them are tried first, see _suppress
+BLOCK = 256  # about as many candidates are compared with one another, see _survivors
 
 
 @torch.no_grad()
@@ -132,11 +133,27 @@ def _suppress(scored: _Scored, confidence: float, iou: float, agnostic: bool, ma
     while True:
         limit = min(limit, MAX_CANDIDATES)
         candidates = _best_candidates(scored, confidence, limit)
-        boxes = candidates[:, :4] if agnostic else candidates[:, :4] + candidates[:, 5:6] * MAX_SIDE
-        kept = _kernel()(boxes, candidates[:, 4], iou)
+        kept = _survivors(candidates, iou, agnostic)
         if len(kept) >= max_detections or len(candidates) < limit or limit == MAX_CANDIDATES:
             return candidates[kept[:max_detections]]
         limit *= 4
+
+
+def _survivors(candidates: Tensor, iou: float, agnostic: bool) -> Tensor:
+    """Return which of the (n, 6) candidates, best first, survive: (k,) positions, rising.
+
+    The kernel compares every survivor with all that follow it. Few of those are of its class: neighbouring classes
+    are handed to it in blocks of some ``BLOCK`` candidates, moved apart within a block.
+    """
+    boxes, scores, labels = candidates.split((4, 1, 1), 1)
+    boxes, scores, labels = (boxes if agnostic else boxes + labels * MAX_SIDE), scores[:, 0], labels[:, 0]
+    if agnostic or len(candidates) <= BLOCK:
+        return _kernel()(boxes, scores, iou)
+    counts = torch.bincount(labels.long())  # (classes,)
+    block = (counts.cumsum(0) - counts) // BLOCK  # (classes,) number of the block
+    sizes = torch.bincount(block, counts.float()).long().tolist()
+    parts = labels.argsort(stable=True).split(sizes)
+    return torch.cat([part[_kernel()(boxes[part], scores[part], iou)] for part in parts]).sort().values
 
 
 @cache

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from utils.checkpoint import read_checkpoint, write_checkpoint
 from utils.errors import UserError
-from utils.eval.metrics import ClassMetrics, smooth
+from utils.eval.metrics import ClassMetrics
 
 DIGITS = 4  # of a score; the curves behind it have 1000 points
 LEAST = 0.001  # no detections with lower scores are measured
@@ -36,15 +34,11 @@ class OperatingPoint:
             metrics: of an evaluation down to low scores.
             names: class index to name.
         """
-        curves = metrics.f1_curve
-        if not curves.any():
+        found = metrics.f1_curve.any(1)
+        if not found.any():
             return None
-        classes = {
-            names[index]: _best_score(curve)
-            for index, curve in zip(metrics.classes.tolist(), curves, strict=True)
-            if curve.any()
-        }
-        return cls(_best_score(curves.mean(0)), classes)
+        pairs = zip(metrics.classes[found].tolist(), metrics.class_confidence[found], strict=True)
+        return cls(_rounded(metrics.best_confidence), {names[index]: _rounded(score) for index, score in pairs})
 
     @classmethod
     def stored(cls, content: Mapping[str, Any] | None) -> "OperatingPoint | None":
@@ -60,18 +54,8 @@ class OperatingPoint:
         return {index: self.classes.get(name, self.confidence) for index, name in names.items()}
 
 
-def _best_score(curve: np.ndarray) -> float:
-    """Return the score of the highest place of a smoothed (1000,) F1 curve.
-
-    Of a plateau that is its middle: a rare class that was found once, with a score of 0.9, and never where it was not,
-    is as good from 0 on, but on other images that would let everything in.
-    """
-    smoothed = smooth(curve).round(9)  # plateaus are level but for rounding
-    start = int(smoothed.argmax())
-    below = np.flatnonzero(smoothed[start:] < smoothed[start])
-    length = int(below[0]) if len(below) else len(curve) - start
-    score = (start + (length - 1) // 2) / (len(curve) - 1)
-    return round(max(score, LEAST), DIGITS)
+def _rounded(score: float) -> float:
+    return round(max(float(score), LEAST), DIGITS)
 
 
 def save_operating_point(weights: Path, point: OperatingPoint, folder: Path) -> Path:
