@@ -193,8 +193,7 @@ def measure_best(run: "Run", folder: Path, best: Path) -> "Evaluation":
     setup = run.setup
     backend = load(best, setup.device)
     loader = run.batches.validation(backend.meta.stride, keep=False)
-    facts = {"weights": str(best), "data": f"{setup.config.file}, val", "device": str(setup.device)}
-    facts["input"] = f"{run.image_size} px"
+    facts = {"weights": str(best), "data": f"{setup.config.file}, val", "input": f"{run.image_size} px"}
     result = measure(
         in_parts_if_needed(backend),
         loader,

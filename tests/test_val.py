@@ -41,6 +41,7 @@ def test_the_task_chooses_the_split(tiny_dataset, tiny_weights, tmp_path, task, 
 
 def test_hybrid_files_hold_the_labels_and_leave_the_figures_alone(tiny_dataset, tiny_weights, tmp_path):
     common = {"data": str(tiny_dataset), "weights": [str(tiny_weights)], "imgsz": 64, "project": str(tmp_path)}
+    common |= {"noplots": True}
     plain = val.run(**common, name="plain")
     hybrid = val.run(**common, name="hybrid", save_hybrid=True, save_conf=True)
     assert hybrid.results == plain.results
@@ -98,7 +99,7 @@ def test_zero_predictions(small_set, tiny_weights, tmp_path):
 def test_classes_by_name(small_set, tiny_weights, tmp_path):
     names = [CLASS_NAMES[3], "unheard of"]
     data = small_set(names, "0 0.5 0.5 0.4 0.4", "1 0.5 0.5 0.4 0.4")
-    common = {"data": str(data), "weights": [str(tiny_weights)], "imgsz": 64, "project": str(tmp_path)}
+    common = {"data": str(data), "weights": [str(tiny_weights)], "imgsz": 64, "project": str(tmp_path), "noplots": True}
     with pytest.raises(UserError, match="the model has no 'unheard of'; --map-classes measures the 1 of 2"):
         val.run(**common)
     result = val.run(**common, map_classes=True)
@@ -132,8 +133,9 @@ def test_study(tiny_dataset, tiny_weights, tmp_path, monkeypatch):
 
 
 def test_no_confidence_is_best_where_nothing_is_right(tiny_dataset, tiny_weights, tmp_path):
+    options = {"data": str(tiny_dataset), "weights": [str(tiny_weights)], "imgsz": 64, "project": str(tmp_path)}
     with pytest.raises(UserError, match="nothing was found right"):
-        val.run(data=str(tiny_dataset), weights=[str(tiny_weights)], imgsz=64, project=str(tmp_path), save_point=True)
+        val.run(**options, save_point=True, noplots=True)
 
 
 @pytest.mark.parametrize(
@@ -142,6 +144,9 @@ def test_no_confidence_is_best_where_nothing_is_right(tiny_dataset, tiny_weights
         ({"compare": True}, "--compare needs two or more --weights, got 1"),
         ({"compare": True, "weights": ["a.pt", "b.pt"], "task": "study"}, "not with --task study"),
         ({"save_point": True, "weights": ["a.pt", "b.pt"]}, "--save-point takes one file"),
+        ({"save_point": True, "task": "speed"}, "not with --task speed; drop one of them"),
+        ({"save_point": True, "conf_thres": 0.25}, "has to see all scores; drop --conf-thres 0.25"),
+        ({"save_point": True, "map_classes": True}, "the model's own classes; drop --map-classes"),
         ({"single_cls": True, "map_classes": True}, "--map-classes goes by class names"),
     ],
 )
@@ -162,9 +167,7 @@ def test_one_class_for_all(tiny_dataset, tiny_weights, tmp_path):
 def test_official_yolov5n_on_coco128(tmp_path, monkeypatch):
     weights, data = shared_path("weights/yolov5n.pt"), shared_path("datasets/coco128")
     monkeypatch.setenv("YOLOV5_DATASETS_DIR", str(data.parent))
-    result = val.run(
-        data="coco128.yaml", weights=[str(weights)], batch_size=16, project=str(tmp_path), save_point=True
-    )
+    result = val.run(data="coco128.yaml", weights=[str(weights)], batch_size=16, project=str(tmp_path), save_point=True)
     expected = next(run for run in load_golden("val.json")["master"]["runs"] if run["name"] == "640")
     assert (result.images, result.labels) == (128, 929)
     assert result.map50 == pytest.approx(expected["mAP50"], abs=0.002)

@@ -21,8 +21,18 @@ def test_classes_are_found_by_name(data, columns):
     assert class_columns(COCO, data) == columns
 
 
-def test_the_first_of_two_classes_of_one_name_counts():
-    assert class_columns({0: "cat", 1: "cat"}, {0: "cat"}) == [0]
+@pytest.mark.parametrize(
+    ("model", "data", "columns"),
+    [
+        (["cat", "cat"], ["cat"], [0]),
+        (["cat", "cat"], ["cat", "cat"], [0, 1]),
+        (["dog", "Cat", "cat"], ["CAT", "cat"], [1, 2]),
+        (["A", "B", "a", "b", "-", "_"], ["A", "B", "a", "b", "-", "_"], [0, 1, 2, 3, 4, 5]),
+        (["A", "B", "a", "b"], ["b", "a", "B", "A"], [3, 2, 1, 0]),
+    ],
+)
+def test_of_several_classes_that_fit(model, data, columns):
+    assert class_columns(dict(enumerate(model)), dict(enumerate(data))) == columns
 
 
 @pytest.mark.parametrize(
@@ -33,8 +43,9 @@ def test_the_first_of_two_classes_of_one_name_counts():
         ({0: "x", 1: "y"}, "the model has no 'x', 'y'; measure on the data set it was trained for"),
         (
             {0: "dog", 1: "cat", 2: "person", 3: "traffic light"},
-            "class 0 is 'person' to the model and 'dog' in my.yaml",
+            "class 0 is 'person' to the model and 'dog' in my.yaml, which the model has as class 2; --map-classes",
         ),
+        ({0: "person", 1: "bird", 2: "cat", 3: "cow"}, "class 2 is 'dog' to the model and 'cat' in my.yaml, which"),
     ],
 )
 def test_differing_classes_are_named(data, said):
@@ -43,8 +54,9 @@ def test_differing_classes_are_named(data, said):
     assert said in str(error.value)
 
 
-def test_equal_classes_say_nothing(caplog):
-    check_classes(COCO, dict(COCO), "my.yaml")
+@pytest.mark.parametrize("names", [COCO, {0: "A", 1: "a", 2: "a"}])
+def test_equal_classes_say_nothing(names, caplog):
+    check_classes(names, dict(names), "my.yaml")
     assert not caplog.records
 
 

@@ -163,22 +163,11 @@ def test_annotations_that_do_not_fit_are_one_line_and_the_file_is_written(conten
     truth_file.write_text(content if isinstance(content, str) else json.dumps(annotations_of(findings, **content)))
     with pytest.raises(UserError, match=message):
         official_coco_metrics(findings, truth_file)
-    with logged(caplog):
+    with caplog.at_level(logging.INFO, coco_json.LOGGER.name):
         assert save_predictions(findings, tmp_path / "x.json", config, "val") is None
     (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert message in warning and "\n" not in warning
     assert len(json.loads((tmp_path / "x.json").read_text())) == len(findings.scores)
-
-
-@contextlib.contextmanager
-def logged(caplog: pytest.LogCaptureFixture):
-    logger, before = coco_json.LOGGER, coco_json.LOGGER.propagate
-    logger.propagate = True
-    try:
-        with caplog.at_level(logging.INFO, logger.name):
-            yield
-    finally:
-        logger.propagate = before
 
 
 @pytest.mark.parametrize(
@@ -201,7 +190,7 @@ def test_coco_alone_is_evaluated_officially(val, classes, split, has_file, evalu
         truth_file = config.root / "annotations/instances_val2017.json"
         truth_file.parent.mkdir(parents=True)
         truth_file.write_text(json.dumps(annotations_of(findings)))
-    with logged(caplog):
+    with caplog.at_level(logging.INFO, coco_json.LOGGER.name):
         metrics = save_predictions(findings, tmp_path / "x.json", config, split)
     rows = json.loads((tmp_path / "x.json").read_text())
     expected = [COCO_IDS[kind] if coco_ids else kind for kind in findings.classes]

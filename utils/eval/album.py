@@ -200,7 +200,7 @@ def read_pictures(folder: Path, names: Iterable[str]) -> Mapping[str, Encoded | 
     left, found = BUDGET, {}
     with ThreadPoolExecutor() as pool:  # to decode large charts takes most of the time
         for number, loaded in enumerate(pool.map(load, files)):
-            encoded = fit(loaded, min(LARGEST, left // (len(files) - number))) if loaded else None
+            encoded = fit(loaded, min(LARGEST, max(left, 0) // (len(files) - number))) if loaded else None
             left -= len(encoded.content) if encoded else 0
             found[files[number].name] = encoded
     return found

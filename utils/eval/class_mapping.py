@@ -14,10 +14,24 @@ NAMES_SHOWN = 3
 def class_columns(model_names: Mapping[int, str], data_names: Mapping[int, str]) -> list[int | None]:
     """Return, for each class of the data set, the model's class of that name; None where it has none.
 
-    Case, outer spaces, and whether words are joined by space, ``_`` or ``-`` do not count.
+    Case, outer spaces, and whether words are joined by space, ``_`` or ``-`` do not count, unless they are all that
+    tells two classes apart, such as letters. Of several classes that fit, that of the same number is taken, else the
+    first.
     """
-    by_name = {_plain(name): index for index, name in reversed(list(model_names.items()))}
-    return [by_name.get(_plain(data_names[index])) for index in range(len(data_names))]
+    exact, plain = _numbers_by_name(model_names, str), _numbers_by_name(model_names, _plain)
+    columns = []
+    for index in range(len(data_names)):
+        name = data_names[index]
+        fitting = exact.get(name) or plain.get(_plain(name), [])
+        columns.append(index if index in fitting else min(fitting, default=None))
+    return columns
+
+
+def _numbers_by_name(names: Mapping[int, str], form: Callable[[str], str]) -> dict[str, list[int]]:
+    numbers: dict[str, list[int]] = {}
+    for index, name in names.items():
+        numbers.setdefault(form(name), []).append(index)
+    return numbers
 
 
 def check_classes(model_names: Mapping[int, str], data_names: Mapping[int, str], file: Path) -> None:
@@ -29,7 +43,7 @@ def check_classes(model_names: Mapping[int, str], data_names: Mapping[int, str],
         file: YAML of the data set, for messages.
 
     Raises:
-        UserError: the numbers of classes differ, or the names are the same in another order.
+        UserError: the numbers of classes differ, or a name has another number.
     """
     columns = class_columns(model_names, data_names)
     common = sum(column is not None for column in columns)
@@ -45,10 +59,11 @@ def check_classes(model_names: Mapping[int, str], data_names: Mapping[int, str],
     differing = [index for index, column in enumerate(columns) if column != index]
     if not differing:
         return
-    first = differing[0]
+    moved = [index for index in differing if columns[index] is not None]
+    first = (moved or differing)[0]
     difference = f"class {first} is '{model_names[first]}' to the model and '{data_names[first]}' in {file}"
-    if None not in columns:
-        raise UserError(f"{difference}: the same names in another order; --map-classes goes by name")
+    if moved:
+        raise UserError(f"{difference}, which the model has as class {columns[first]}; --map-classes goes by name")
     more = f", and {len(differing) - 1} more differ" if len(differing) > 1 else ""
     hint = f"; {offer}" if offer else ""
     LOGGER.warning(f"WARNING: {difference}{more}; classes of one number are taken for the same{hint}")

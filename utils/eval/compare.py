@@ -146,9 +146,9 @@ def compare(
     """Compare two detectors by a paired bootstrap: both are measured on the same draws of the images.
 
     The difference of the means is beyond noise if its percentile interval leaves out 0. In simulations that interval
-    held the true difference in 91 (of 128 images) to 95 (of 500) of 100 cases. Differences
-    of classes have to be larger than the largest deviation among all classes judged, in units of each one's standard
-    error, is in ``level`` of the draws: so the chance of even one false alarm is 1 - ``level``.
+    held the true difference in 91 (of 128 images) to 95 (of 500) of 100 cases. Differences of classes have to be larger
+    than the largest deviation among all classes judged, in units of each one's standard error, is in ``level`` of the
+    draws: so the chance of even one false alarm is 1 - ``level``.
 
     Args:
         first: evaluation of the detector compared with.

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from utils.eval.compare import FEW_IMAGES, Comparison, Difference, Row
-from utils.eval.plots import INK, plain_text, save_figure
+from utils.eval.plots import INK, lighten, plain_text, save_figure
 from utils.files import atomic_write
 
 SHOWN_CLASSES = 60  # classes in the chart, those in most images
@@ -58,8 +58,8 @@ def _save_chart(comparison: Comparison, path: Path) -> None:
     left_out = len(comparison.classes) - len(known)
     rest = f"; without the {left_out} classes in fewest images" if left_out else ""
     axes.set_title(f"Lines: {comparison.level * 100:g} % of the draws. (Images with the class){rest}", fontsize=9)
-    axes.grid(axis="x", color="0.92")
-    axes.spines[["top", "right", "left"]].set_visible(False)
+    lighten(axes, "x")
+    axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
     _explain(axes, figure)
     save_figure(figure, path, 150)

@@ -19,7 +19,7 @@ from utils.eval.compare_files import save_comparison
 from utils.eval.evaluate import Evaluation, EvaluationSettings, Sink, evaluate
 from utils.eval.findings import Findings
 from utils.eval.operating_point import OperatingPoint, save_operating_point
-from utils.eval.options import ValOptions
+from utils.eval.options import FULL_CONFIDENCE, ValOptions
 from utils.eval.report import Leavings, measure, speed_line
 from utils.eval.sinks import LabelFileSink
 from utils.eval.study import STUDY_SIZES, short_names, study
@@ -31,7 +31,6 @@ from utils.sizes import fit_size
 if TYPE_CHECKING:
     from models.formats import Metadata
 
-FULL_CONFIDENCE = 0.001  # from here down, mAP is what it is
 SPEED_THRESHOLDS = {"confidence": ("conf_thres", 0.25), "iou": ("iou_thres", 0.45)}  # of --task speed (v6.1)
 
 
@@ -113,7 +112,8 @@ class Job:
         options, settings = self.options, self.settings()
         speed_only = options.task == "speed"
         if settings.confidence > FULL_CONFIDENCE and not speed_only:
-            LOGGER.warning(f"WARNING: --conf-thres {settings.confidence} above 0.001 makes mAP lower than it is")
+            full = f"the usual mAP, at {FULL_CONFIDENCE}"
+            LOGGER.warning(f"WARNING: mAP at --conf-thres {settings.confidence} is not comparable with {full}")
         loader, shape = self._loader(options.imgsz, subject)
         folder = folder or self._run_folder()
         if speed_only:
@@ -203,21 +203,18 @@ class Job:
 
     def _facts(self, subject: Subject, shape: tuple[int, int, int, int]) -> dict[str, str]:
         """Return what the page says was measured."""
-        options, settings = self.options, self.settings()
+        options = self.options
         ways = {
             "test-time augmentation": options.augment,
             "one class for all": options.single_cls,
             "classes by name": options.map_classes,
             "as detect.py": options.as_detect,
-            "FP16": options.half,
+            "FP16": options.half and self.device.type == "cuda",
         }
         return {
             "weights": ", ".join(map(str, subject.weights)),
             "data": f"{self.config.file}, {options.split}",
             "input": f"{shape[3]} px, batches of {shape[0]}",
-            "thresholds": f"confidence {settings.confidence:g}, IoU {settings.iou:g}, "
-            f"at most {settings.max_detections} detections an image",
-            "device": str(self.device),
         } | ({"besides": ", ".join(name for name, on in ways.items() if on)} if any(ways.values()) else {})
 
     def _loader(self, image_size: int, subject: Subject) -> tuple[BatchLoader, tuple[int, int, int, int]]:

@@ -7,6 +7,7 @@ from utils.files import ROOT, runs_dir
 from utils.options import option
 
 TASKS = ("train", "val", "test", "speed", "study")
+FULL_CONFIDENCE = 0.001  # from here down, mAP is what it is
 
 
 @dataclass
@@ -18,7 +19,7 @@ class ValOptions:
     plugins: list[str] = option([], "Python files with layers of your own", action="extend")
     batch_size: int = option(32, "images a batch", least=1)
     imgsz: int = option(640, "longer side of the network input, px", "--img", "--img-size")
-    conf_thres: float = option(0.001, "least score of a detection", least=0, most=1)
+    conf_thres: float = option(FULL_CONFIDENCE, "least score of a detection", least=0, most=1)
     iou_thres: float = option(0.6, "overlap above which a weaker box is dropped", least=0, most=1)
     max_det: int = option(300, "most detections of one image", least=1)
     task: str = option(
@@ -62,12 +63,15 @@ def check_combinations(options: ValOptions) -> None:
     """
     if options.compare and len(options.weights) < 2:
         raise UserError(f"--compare needs two or more --weights, got {len(options.weights)}")
-    if options.compare and options.task in ("speed", "study"):
-        raise UserError(f"--compare measures on images of a split, not with --task {options.task}; drop one of them")
+    for flag, given in (("--compare", options.compare), ("--save-point", options.save_point)):
+        if given and options.task in ("speed", "study"):
+            raise UserError(f"{flag} measures on images of a split, not with --task {options.task}; drop one of them")
     if options.save_point and len(options.weights) > 1:
         raise UserError("--save-point takes one file with --weights, since an ensemble has no file to store it in")
     if options.save_point and (options.single_cls or options.map_classes):
         other = "--single-cls" if options.single_cls else "--map-classes"
         raise UserError(f"--save-point stores the best confidence of the model's own classes; drop {other}")
+    if options.save_point and options.conf_thres > FULL_CONFIDENCE:
+        raise UserError(f"--save-point has to see all scores; drop --conf-thres {options.conf_thres}")
     if options.single_cls and options.map_classes:
         raise UserError("--map-classes goes by class names, and --single-cls knows none; drop one of them")

@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -67,7 +67,7 @@ def _save_over_confidence(
 ) -> None:
     figure, axes = _curve_figure("Confidence", label)
     _draw_classes(axes, metrics, curve, [plain_text(names[index]) for index in metrics.classes])
-    mean = smooth(curve.mean(0))[: len(metrics.confidence_axis)]
+    mean = smooth(curve.mean(0))
     best = int(mean.argmax())
     entry = f"all classes {mean[best]:.2f} at {metrics.confidence_axis[best]:.3f}"
     axes.plot(metrics.confidence_axis, mean, color=INK, linewidth=3, label=entry)
@@ -77,8 +77,7 @@ def _save_over_confidence(
 def _curve_figure(x_label: str, y_label: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(9, 6))
     axes = figure.add_subplot(xlabel=x_label, ylabel=y_label, xlim=(0, 1), ylim=(0, 1.02))
-    axes.grid(color="0.92")
-    axes.spines[["top", "right"]].set_visible(False)
+    lighten(axes)
     return figure, axes
 
 
@@ -277,8 +276,7 @@ def save_results_plot(csv_path: Path) -> Path:
         axes.plot(epochs[known], smoothed, color="#f58231", linestyle=":", linewidth=2, label="smooth")
         axes.set_title(names[column], fontsize=11)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
-        axes.grid(color="0.92")
-        axes.spines[["top", "right"]].set_visible(False)
+        lighten(axes)
     figure.axes[1].legend(frameon=False)
     path = csv_path.with_suffix(".png")
     save_figure(figure, path, 200)
@@ -294,6 +292,13 @@ def _gaussian_smooth(values: np.ndarray, sigma: float) -> np.ndarray:
     weight = np.convolve(known, kernel, mode="valid")
     total = np.convolve(np.where(known, padded, 0), kernel, mode="valid")
     return np.divide(total, weight, out=np.full_like(values, np.nan), where=weight > 0)
+
+
+def lighten(axes: Axes, lines: Literal["both", "x", "y"] = "both") -> None:
+    """Leave of axes a pale grid behind the data, at the ticks of x, y or both, and no frame above and at the right."""
+    axes.grid(axis=lines, color="0.92")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def plain_text(name: str) -> str:

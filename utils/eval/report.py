@@ -28,7 +28,7 @@ class Leavings:
         every_class: list the classes even if there are 50 or more.
         coco: print the same in COCO's definition.
         draws: leave pictures and page.
-        facts: what the page says was measured, by name.
+        facts: what the page says was measured, by name, besides the settings.
     """
 
     folder: Path
@@ -80,9 +80,17 @@ def measure(
         save_evaluation_plots(result, folder)
         analysis = analyse(findings, result.metrics)
         save_analysis(analysis, findings, folder)
-        write_report(folder, result, leavings.facts, coco, analysis)
+        write_report(folder, result, {**leavings.facts, **_facts(settings)}, coco, analysis)
     LOGGER.info(f"Results saved to {folder}")
     return result
+
+
+def _facts(settings: EvaluationSettings) -> dict[str, str]:
+    limits = f"confidence {settings.confidence:g}, IoU {settings.iou:g}"
+    return {
+        "thresholds": f"{limits}, at most {settings.max_detections} detections an image",
+        "device": str(settings.device),
+    }
 
 
 def _in_coco_style(findings: Findings, result: Evaluation) -> CocoMetrics | None:

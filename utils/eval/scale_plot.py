@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from utils.eval.plots import INK, read_results, save_figure
+from utils.eval.plots import INK, lighten, read_results, save_figure
 
 COLOURS = (INK, "#f58231", "#17805f", "#8e3cca")
 SYMBOLS = {"Channel_Att": "γ", "Spatial_Att": "λ"}  # of the paper
@@ -87,5 +87,4 @@ def _symbol(name: str) -> str:
 
 
 def _finish(axes: Axes) -> None:
-    axes.grid(color="0.92")
-    axes.spines[["top", "right"]].set_visible(False)
+    lighten(axes)

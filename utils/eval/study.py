@@ -10,7 +10,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from utils.errors import UserError
 from utils.eval.evaluate import Evaluation
-from utils.eval.plots import plain_text, save_figure
+from utils.eval.plots import lighten, plain_text, save_figure
 from utils.files import atomic_write, safe_name
 from utils.log import LOGGER
 
@@ -100,8 +100,7 @@ def save_study_plot(tables: Mapping[str, Path], path: Path, sizes: Sequence[int]
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.06, y=0.08)
-    axes.grid(color="0.92")
-    axes.spines[["top", "right"]].set_visible(False)
+    lighten(axes)
     axes.legend(frameon=False)
     save_figure(figure, path, 200)
 

@@ -39,8 +39,7 @@ def analyse(findings: Findings, metrics: ClassMetrics) -> Analysis:
         findings: its detections and labels.
         metrics: what `ap_per_class` made of them.
     """
-    some_right = metrics.f1_curve.any()
-    confidence = float(metrics.confidence_axis[metrics.operating_point]) if some_right else DEFAULT_CONFIDENCE
+    confidence = metrics.best_confidence if metrics.f1_curve.any() else DEFAULT_CONFIDENCE
     partners = find_partners(findings)
     errors = break_down(findings, partners, confidence)
     return Analysis(

@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter
 from utils.eval.analysis.calibration import Calibration
 from utils.eval.analysis.errors import KINDS, SIDES, ErrorBreakdown
 from utils.eval.analysis.sizes import SizeResult
-from utils.eval.plots import INK, save_figure
+from utils.eval.plots import INK, lighten, save_figure
 
 DOTS_PER_INCH = 120
 ACCENT, QUIET = "#f58231", "#9aa5b8"
@@ -45,7 +45,7 @@ def save_errors(errors: ErrorBreakdown, confidence: float, path: Path) -> None:
     axes.barh(rows, costs, color=colours, height=0.72)
     axes.set(ylim=(rows[-1] + 0.6, -0.6), xlim=(0, max(1.12 * max(costs), 1)), yticks=[])
     axes.set_xlabel("points of mAP50 (of 100) that mending this kind alone would gain")
-    _clean(axes, "x")
+    lighten(axes, "x")
     title = f"What errors cost: mAP50 is {100 * errors.map50:.1f} of 100"
     figure.text(0.02, 0.93, title, weight="bold", size=12)
     beside = axes.get_yaxis_transform()  # x as a fraction of the axes, y as rows
@@ -96,7 +96,7 @@ def save_calibration(calibration: Calibration, confidence: float, path: Path) ->
     lower.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     lower.minorticks_off()
     for axes in (upper, lower):
-        _clean(axes, "y")
+        lighten(axes, "y")
     save_figure(figure, path, DOTS_PER_INCH)
 
 
@@ -124,12 +124,6 @@ def save_sizes(sizes: Sequence[SizeResult], path: Path) -> None:
     axes.set(ylim=(0, 1.02), xlim=(-0.5, len(sizes) - 0.5), ylabel="mean average precision")
     figure.text(0.02, 0.93, "Average precision by size of the object", weight="bold", size=12)
     axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), frameon=False, ncols=2)
-    _clean(axes, "y")
+    lighten(axes, "y")
     axes.tick_params(axis="x", length=0)
     save_figure(figure, path, DOTS_PER_INCH)
-
-
-def _clean(axes: Axes, lines_across: str) -> None:
-    axes.grid(axis=lines_across, color="0.92")  # type: ignore[arg-type]
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)

@@ -37,8 +37,9 @@ def find_partners(findings: Findings) -> Partners:
         overlap = pairwise_iou(boxes, label_boxes, eps=1e-7).numpy()  # (n, m), to the bit as match_detections has it
         is_own = findings.classes[rows, None] == findings.label_classes[None, columns]
         for kind, counts in enumerate((is_own, ~is_own)):
-            best = np.where(counts, overlap, 0).argmax(1)
-            value = (overlap * counts)[np.arange(len(best)), best]
+            counted = overlap * counts
+            best = counted.argmax(1)
+            value = counted[np.arange(len(best)), best]
             iou[kind, rows] = value
             label[kind, rows] = np.where(value > 0, columns.start + best, -1)
     return Partners(iou[0], label[0], iou[1], label[1])
