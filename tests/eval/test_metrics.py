@@ -78,16 +78,26 @@ def test_each_class_has_an_operating_point_of_its_own():
     metrics = ap_per_class(correct, scores, predicted, np.repeat([2.0, 5.0, 9.0], [30, 70, 10]))
     assert metrics.class_confidence[:2] == pytest.approx([0.7, 0.3], abs=0.03)
     assert metrics.class_confidence[2] == metrics.best_confidence
-    assert metrics.best_confidence == metrics.confidence_axis[metrics.operating_point]
+    assert metrics.best_confidence == pytest.approx(metrics.confidence_axis[metrics.operating_point], abs=0.005)
     assert 0.3 < metrics.best_confidence < 0.7
 
 
-def test_of_equally_good_confidences_the_middle_counts():
-    metrics = ap_per_class(np.ones((3, 10), bool), np.array([0.9, 0.9, 0.9]), np.zeros(3), np.zeros(3))
+@pytest.mark.parametrize("least", [0.01, 0.25])
+def test_of_equally_good_confidences_the_middle_of_what_was_seen_counts(least):
+    metrics = ap_per_class(np.ones((1, 10), bool), np.array([0.9]), np.zeros(1), np.zeros(1), least)
     smoothed = smooth(metrics.f1_curve[0])
     level = metrics.confidence_axis[smoothed > smoothed.max() - 1e-9]
     assert level[0] == 0 and level[-1] > 0.8
-    assert metrics.class_confidence[0] == pytest.approx(level.mean(), abs=0.001)
+    assert metrics.best_confidence == pytest.approx((least + level[-1]) / 2, abs=0.002)
+    assert metrics.class_confidence.tolist() == [metrics.best_confidence]
+
+
+def test_a_class_that_was_hardly_found_has_no_confidence_of_its_own():
+    correct = np.array([True] * 5 + [False] * 99 + [True])[:, None].repeat(10, 1)
+    scores = np.concatenate([np.full(5, 0.8), np.linspace(0.7, 0.01, 100)])
+    metrics = ap_per_class(correct, scores, np.array([0.0] * 5 + [1.0] * 100), np.array([0] * 5 + [1] * 10))
+    assert 0 < metrics.f1_curve[1].max() < 0.1
+    assert metrics.class_confidence[1] == metrics.best_confidence
 
 
 def test_detections_come_in_any_order():

@@ -79,14 +79,14 @@ class Evaluation:
         findings: every detection and label, where the settings keep them.
     """
 
-    metrics: ClassMetrics
+    metrics: ClassMetrics = field(repr=False)
     names: Mapping[int, str]
     images: int
     label_counts: np.ndarray
     losses: tuple[float, ...]
     speed_ms: tuple[float, ...]
-    confusion: ConfusionMatrix
-    findings: Findings | None = None
+    confusion: ConfusionMatrix = field(repr=False)
+    findings: Findings | None = field(default=None, repr=False)
 
     @property
     def precision(self) -> float:
@@ -218,7 +218,7 @@ def evaluate(
                 sink.write(batch, detections, native)
     speed_ms = tuple(clock.seconds * 1e3 / max(tally.images, 1) for clock in clocks)
     tallies = processes.gather(tally)  # None on all but the main process
-    return cast(Evaluation, processes.broadcast(tallies and summarise(merged(tallies), names, speed_ms)))
+    return cast(Evaluation, processes.broadcast(tallies and summarise(merged(tallies), names, speed_ms, settings.confidence)))
 
 
 def _check(decoded: Tensor, batch: Batch, settings: EvaluationSettings, class_count: int) -> None:
@@ -264,8 +264,10 @@ def _to_original(batch: Batch, detections: list[Tensor], settings: EvaluationSet
     return native
 
 
-def summarise(tally: Tally, names: Mapping[int, str], speed_ms: tuple[float, ...]) -> Evaluation:
-    """Compute the metrics of everything collected.
+def summarise(
+    tally: Tally, names: Mapping[int, str], speed_ms: tuple[float, ...], least_score: float = 0.0
+) -> Evaluation:
+    """Compute the metrics of everything collected, which had scores above ``least_score``.
 
     Raises:
         UserError: nothing was collected.
@@ -275,7 +277,7 @@ def summarise(tally: Tally, names: Mapping[int, str], speed_ms: tuple[float, ...
     labels = tally.label_classes
     if not len(labels):
         LOGGER.warning("no labels found in the data set: every metric is 0")
-    metrics = ap_per_class(tally.correct, tally.scores, tally.classes, labels)
+    metrics = ap_per_class(tally.correct, tally.scores, tally.classes, labels, least_score)
     counts = np.bincount(labels, minlength=len(names))
     findings = tally.findings(names)
     return Evaluation(metrics, names, tally.images, counts, tally.mean_losses(), speed_ms, tally.confusion, findings)

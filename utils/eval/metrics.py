@@ -13,6 +13,7 @@ from utils.device import one_thread
 IOU_THRESHOLDS = torch.linspace(0.5, 0.95, 10)
 CURVE_POINTS = 1000  # samples of confidence (or recall) in 0..1 behind a curve
 RECALL_POINTS = 101  # samples of recall behind one average precision
+POOR_F1 = 0.1  # a class that never gets there was hardly found; where its F1 is highest says nothing
 SMOOTHING = 0.1  # width of the box filter on the mean F1 curve, as a fraction of the curve
 
 
@@ -103,6 +104,7 @@ class ClassMetrics:
         precision_curve: (C, 1000) precision at IoU 0.5 over ``confidence_axis``.
         recall_curve: (C, 1000) recall at IoU 0.5 over ``confidence_axis``.
         precision_by_recall: (C, 1000) precision at IoU 0.5 over recall 0..1.
+        least_score: below it nothing was looked for, 0..1, and the curves are level.
     """
 
     classes: np.ndarray
@@ -111,6 +113,7 @@ class ClassMetrics:
     precision_curve: np.ndarray
     recall_curve: np.ndarray
     precision_by_recall: np.ndarray
+    least_score: float
 
     @property
     def confidence_axis(self) -> np.ndarray:
@@ -127,23 +130,33 @@ class ClassMetrics:
         """Index into ``confidence_axis`` at which the smoothed mean F1 is highest."""
         return int(smooth(self.f1_curve.mean(0)).argmax()) if len(self.classes) else 0
 
-    @property
+    @cached_property
     def best_confidence(self) -> float:
-        """Confidence of the operating point, 0..1; 0 when nothing was found."""
-        return float(self.confidence_axis[self.operating_point])
+        """Confidence at which the smoothed mean F1 is highest, 0..1; 0 when nothing was found."""
+        return self._best_confidence(self.f1_curve.mean(0)) if self.f1_curve.any() else 0.0
 
     @cached_property
     def class_confidence(self) -> np.ndarray:
-        """(C,) confidence at which each class's own smoothed F1 is highest: the middle of the place if it is level.
+        """(C,) confidence at which each class's own smoothed F1 is highest, 0..1.
 
-        A rare class that was found once, at 0.9, and never where it was not, is as good from 0 on; but on other images
-        that would let everything in. A class of which nothing was found has none of its own: ``best_confidence``
-        stands in.
+        A class whose F1 stays below ``POOR_F1`` everywhere has none of its own: ``best_confidence`` stands in.
         """
-        middles = [
-            _middle_of_highest(smooth(curve)) if curve.any() else self.operating_point for curve in self.f1_curve
-        ]
-        return self.confidence_axis[np.array(middles, dtype=int)]
+        poor = self.f1_curve.max(1, initial=0) < POOR_F1
+        pairs = zip(self.f1_curve, poor, strict=True)
+        return np.array([self.best_confidence if skip else self._best_confidence(curve) for curve, skip in pairs])
+
+    def _best_confidence(self, curve: np.ndarray) -> float:
+        """Return where a (1000,) F1 curve is highest: the middle of the place, if it is level there.
+
+        A rare class that was found once, at 0.9, and never where it was not, is as good from the least score on; but on
+        other images that would let everything in.
+        """
+        first = int(np.searchsorted(self.confidence_axis, self.least_score))
+        seen = smooth(curve)[first : len(curve)].round(9)  # level but for rounding
+        start = int(seen.argmax())
+        lower = np.flatnonzero(seen[start:] < seen[start])
+        length = int(lower[0]) if len(lower) else len(seen) - start
+        return float(self.confidence_axis[first + start + (length - 1) // 2])
 
     @property
     def precision(self) -> np.ndarray:
@@ -191,20 +204,16 @@ class ClassMetrics:
         return float(values.mean()) if len(values) else 0.0
 
 
-def _middle_of_highest(curve: np.ndarray) -> int:
-    """Return the index in the middle of the first level stretch at the height of the (n,) curve's maximum."""
-    curve = curve.round(9)  # level but for rounding
-    start = int(curve.argmax())
-    lower = np.flatnonzero(curve[start:] < curve[start])
-    return start + ((int(lower[0]) if len(lower) else len(curve) - start) - 1) // 2
-
-
 def _f1(precision: np.ndarray, recall: np.ndarray) -> np.ndarray:
     return 2 * precision * recall / (precision + recall + 1e-16)
 
 
 def ap_per_class(
-    correct: np.ndarray, confidence: np.ndarray, predicted_class: np.ndarray, true_class: np.ndarray
+    correct: np.ndarray,
+    confidence: np.ndarray,
+    predicted_class: np.ndarray,
+    true_class: np.ndarray,
+    least_score: float = 0.0,
 ) -> ClassMetrics:
     """Measure a whole data set.
 
@@ -215,6 +224,7 @@ def ap_per_class(
         confidence: (n,) scores 0..1.
         predicted_class: (n,) class of each detection.
         true_class: (m,) class of each label of all images.
+        least_score: detections were looked for above this score only, 0..1.
     """
     classes, counts = np.unique(true_class, return_counts=True)
     order, ends = _by_class(classes, predicted_class, confidence)
@@ -231,7 +241,7 @@ def ap_per_class(
         precision_curve[index] = np.interp(-axis, -confidence[own], precision[:, 0], left=1)
         by_recall[index] = np.interp(axis, *_envelope(recall[:, 0], precision[:, 0]))
         ap[index] = [average_precision(*curve) for curve in zip(recall.T, precision.T, strict=True)]
-    return ClassMetrics(classes.astype(int), counts, ap, precision_curve, recall_curve, by_recall)
+    return ClassMetrics(classes.astype(int), counts, ap, precision_curve, recall_curve, by_recall, least_score)
 
 
 def _by_class(classes: np.ndarray, predicted: np.ndarray, confidence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
