@@ -43,7 +43,7 @@ def main(options: DetectOptions) -> Path | None:
             if sinks is None:  # not before there is a readable image to write
                 folder, sinks = make_sinks(options, backend.meta.names, watch)
             before = detector.clocks[1].seconds
-            detections, input_hw = detector(frame.image)
+            detections, input_hw = detector(frame.image, frame.path)
             for sink in sinks:
                 sink.write(frame, detections)
             LOGGER.info(

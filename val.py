@@ -31,7 +31,7 @@ def main(options: ValOptions) -> "Evaluation | list[Evaluation]":
     config = load_dataset_config(options.data, (options.split,))
     config = config.as_single_class() if options.single_cls else config
     job = Job(options, config, load_samples(config, options.split), device)
-    subjects = [job.fit(subject) for subject in subjects]
+    subjects = [job.suited(subject) for subject in subjects]
     if options.task == "study":
         return job.study(subjects)
     if options.compare:
@@ -47,7 +47,7 @@ def load_subjects(options: ValOptions, device: "torch.device") -> "list[Subject]
     from utils.weights import newest_weights
 
     half = use_half(options.half or (options.task == "speed" and device.type == "cuda"), device)
-    weights = options.weights or [str(newest_weights())]
+    weights = list(filter(None, options.weights)) or [str(newest_weights())]
     groups = [[file] for file in weights] if options.compare or options.task == "study" else [weights]
     backends = [load_backend(group, device, half, options.augment) for group in groups]
     return [Subject(group, backend, backend.meta) for group, backend in zip(groups, backends, strict=True)]

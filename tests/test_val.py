@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import yaml
 
+import export
 import val
 from tests.golden_data import load_golden, shared_path
 from utils.checkpoint import read_checkpoint
@@ -119,6 +120,28 @@ def test_compare(tiny_dataset, tiny_weights, tiny_nam_weights, tmp_path, capfd):
     assert {path.name for path in folder.glob("compare_*")} == {
         f"compare_{n}.{kind}" for n in (2, 3) for kind in ("csv", "png")
     }
+
+
+def test_a_model_of_one_size_and_its_source_are_shown_the_same(tiny_dataset, tiny_weights, tmp_path, capfd):
+    weights = shutil.copy(tiny_weights, tmp_path / "model.pt")
+    export.run(weights=[str(weights)], imgsz=[64], include=["torchscript"])
+    first, second = val.run(
+        data=str(tiny_dataset),
+        weights=[str(weights), str(tmp_path / "model.torchscript")],
+        imgsz=64,
+        project=str(tmp_path),
+        compare=True,
+        noplots=True,
+    )
+    assert "All models are shown squares" in capfd.readouterr().out
+    assert np.allclose(first.findings.boxes, second.findings.boxes, atol=0.01)
+
+
+def test_of_several_models_the_wrong_one_is_named(small_set, tiny_weights, tmp_path):
+    data = small_set(["a", "b"], "0 0.5 0.5 0.4 0.4")
+    weights = [str(tiny_weights), str(tiny_weights)]
+    with pytest.raises(UserError, match=f"{tiny_weights}: the model knows 10 classes"):
+        val.run(data=str(data), weights=weights, imgsz=64, project=str(tmp_path), compare=True)
 
 
 def test_study(tiny_dataset, tiny_weights, tmp_path, monkeypatch):

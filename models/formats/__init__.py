@@ -77,7 +77,10 @@ def _check_same_classes(first: dict[int, str], other: dict[int, str]) -> None:
     """Refuse models whose classes do not go together; warn where only the spelling may differ."""
     if len(first) != len(other):
         counts = f"{len(first)} and {len(other)}"
-        raise UserError(f"the --weights of an ensemble must have the same number of classes, got {counts}")
+        raise UserError(
+            f"the --weights of an ensemble must have the same number of classes, got {counts}; "
+            "leave one out, or use --compare to measure each"
+        )
     differing = [index for index in first if first[index] != other.get(index)]
     moved = set(first.values()) & {other.get(index) for index in differing}
     if moved:

@@ -13,9 +13,16 @@ from tests.golden_data import load_golden, shared_path
 from utils.data.sources import Frame, read_image
 from utils.detect.detector import Detections, DetectionSettings, Detector, describe
 from utils.detect.sinks import CropSink, ImageSink, LabelSink
+from utils.errors import UserError
 
 CPU = torch.device("cpu")
 NAMES = {0: "person", 1: "traffic light"}
+
+
+def test_outputs_that_are_no_numbers_are_an_error():
+    detector = Detector(lambda images: torch.full((1, 3, 7), torch.nan), 32, DetectionSettings((64, 64)), CPU)
+    with pytest.raises(UserError, match=r"NaN or infinite values for 'a\.jpg'"):
+        detector(np.zeros((64, 64, 3), np.uint8), "a.jpg")
 
 
 def golden_cases() -> list:

@@ -9,6 +9,7 @@ from utils.errors import UserError
 from utils.eval.confusion import ConfusionMatrix
 from utils.eval.metrics import ap_per_class
 from utils.eval.plots import (
+    plain_text,
     read_results,
     save_confusion_counts,
     save_confusion_matrix,
@@ -128,3 +129,17 @@ def test_a_wrong_results_file_is_explained(tmp_path, content):
 def test_plotting_leaves_pyplot_alone():
     code = "import sys, utils.eval.plots; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("cat", "cat"),
+        ("a $b$", r"a \$b\$"),
+        ("two\nlines\tlong", "two lines long"),
+        ("猫 cat", "□ cat"),
+        ("x" * 40, "x" * 29 + "…"),
+    ],
+)
+def test_names_in_charts(name, shown):
+    assert plain_text(name) == shown

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from utils.channels import swap_red_and_blue
 from utils.data.loader import normalise
 from utils.data.prepare import prepare_image
 from utils.device import Stopwatch
-from utils.eval.nms import non_max_suppression
+from utils.eval.nms import check_finite, non_max_suppression
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,16 @@ class Detector:
     def __post_init__(self) -> None:
         self.clocks = [Stopwatch(self.device) for _ in range(3)]
 
-    def __call__(self, image: np.ndarray) -> tuple[Detections, tuple[int, int]]:
-        """Find the objects of an (H, W, C) uint8 image, BGR if C is 3; also return the size of the network's input."""
+    def __call__(self, image: np.ndarray, path: str | Path = "image") -> tuple[Detections, tuple[int, int]]:
+        """Find the objects of an image; also return the size of the network's input.
+
+        Args:
+            image: (H, W, C) uint8, BGR if C is 3.
+            path: its file, for messages.
+
+        Raises:
+            UserError: the network gives NaN or infinite values.
+        """
         settings = self.settings
         with self.clocks[0]:
             stride = None if settings.exact_shape else self.stride
@@ -79,6 +88,7 @@ class Detector:
             images = normalise(torch.from_numpy(padded).to(self.device).permute(2, 0, 1)[None])  # (1, C, H, W)
         with self.clocks[1]:
             predictions = self.predict(images)  # (1, N, 5 + classes)
+        check_finite(predictions, [path])
         with self.clocks[2]:
             found = non_max_suppression(
                 predictions,

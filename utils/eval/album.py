@@ -69,7 +69,8 @@ PICTURES = (
         "confusion_matrix_counts.png",
         "As counts",
         "The same in objects, so that rare classes weigh little. The last column counts detections where nothing is "
-        "labelled: look whether labels are missing there, or add images of what is taken for the class.",
+        "labelled, in images where something is found: are labels missing there? (As in YOLOv5, images "
+        "without labels do not count here; below, they do.)",
         CLASSES,
     ),
     Picture(

@@ -7,7 +7,7 @@ import numpy as np
 
 from utils.errors import UserError
 from utils.eval.bootstrap import bootstrap_ap, mean_over_classes, resample_counts
-from utils.eval.evaluate import MANY_CLASSES
+from utils.eval.evaluate import MANY_CLASSES, fitted
 from utils.eval.findings import Findings
 
 RESAMPLES = 1000
@@ -115,7 +115,8 @@ class Comparison:
         return [
             *lines,
             f"[ ]: {self.level * 100:g} % of {self.resamples:,} draws of the images; each class on its own.",
-            f"*: beyond noise, {judged} classes judged at once. few: in fewer than {FEW_IMAGES} images, not judged.",
+            f"*: beyond noise with {judged} classes judged at once, which asks for more than [ ] does.",
+            f"few: in fewer than {FEW_IMAGES} images, not judged.",
             self.verdict(),
         ]
 
@@ -127,7 +128,7 @@ def _header() -> list[str]:
 
 
 def _line(row: Row) -> str:
-    text = f"{row.name:>20}{row.images:>8}{row.labels:>8}"
+    text = f"{fitted(row.name)}{row.images:>8}{row.labels:>8}"
     for found in (row.ap50_95, row.ap50):
         mark = "few" if row.images < FEW_IMAGES else "*" if found.beyond_noise else ""
         numbers = f"{found.first:>8.3f}{found.second:>8.3f}{found.gain.value:>+8.3f}"

@@ -15,7 +15,7 @@ from utils.errors import UserError
 from utils.eval.confusion import ConfusionMatrix
 from utils.eval.findings import Findings
 from utils.eval.metrics import ClassMetrics, ap_per_class, fitness
-from utils.eval.nms import append_labels, non_max_suppression
+from utils.eval.nms import append_labels, check_finite, non_max_suppression
 from utils.eval.tally import Tally, merged, native_detections
 from utils.log import LOGGER, progress
 
@@ -23,6 +23,7 @@ Forward = Callable[[Tensor], tuple[Tensor, list[Tensor] | None]]
 Criterion = Callable[[list[Tensor], Tensor], tuple[Tensor, Tensor]]
 
 COLUMNS = ("Class", "Images", "Labels", "P", "R", "mAP@.5", "mAP@.5:.95")
+NAME_WIDTH = 20  # characters
 MANY_CLASSES = 50  # from this number on, a table lists classes only when asked to
 
 
@@ -156,12 +157,18 @@ class Evaluation:
         return lines
 
     def _row(self, name: str, labels: int, *numbers: float) -> str:
-        return f"{name:>20}{self.images:>11}{labels:>11}" + "".join(f"{number:>11.3g}" for number in numbers)
+        return f"{fitted(name)}{self.images:>11}{labels:>11}" + "".join(f"{number:>11.3g}" for number in numbers)
+
+
+def fitted(name: str) -> str:
+    """Return a class name at the width of its column."""
+    name = " ".join(name.split())
+    return f"{name if len(name) <= NAME_WIDTH else name[: NAME_WIDTH - 1] + '…':>{NAME_WIDTH}}"
 
 
 def header() -> str:
     """Return the header of `Evaluation.table`."""
-    return f"{COLUMNS[0]:>20}" + "".join(f"{name:>11}" for name in COLUMNS[1:])
+    return f"{COLUMNS[0]:>{NAME_WIDTH}}" + "".join(f"{name:>11}" for name in COLUMNS[1:])
 
 
 @torch.no_grad()
@@ -218,7 +225,8 @@ def evaluate(
                 sink.write(batch, detections, native)
     speed_ms = tuple(clock.seconds * 1e3 / max(tally.images, 1) for clock in clocks)
     tallies = processes.gather(tally)  # None on all but the main process
-    return cast(Evaluation, processes.broadcast(tallies and summarise(merged(tallies), names, speed_ms, settings.confidence)))
+    result = tallies and summarise(merged(tallies), names, speed_ms, settings.confidence)
+    return cast(Evaluation, processes.broadcast(result))
 
 
 def _check(decoded: Tensor, batch: Batch, settings: EvaluationSettings, class_count: int) -> None:
@@ -228,17 +236,7 @@ def _check(decoded: Tensor, batch: Batch, settings: EvaluationSettings, class_co
             f"the network predicts {predicted} classes but the data set names {class_count}; "
             "use the data YAML it was trained on, --map-classes or --single-cls"
         )
-    if not _finite(decoded):
-        bad = next((path for path, rows in zip(batch.paths, decoded, strict=True) if not _finite(rows)), "?")
-        raise UserError(
-            f"the network gives NaN or infinite values for '{bad}': its weights are damaged, or too large for FP16; "
-            "try without --half, or an earlier checkpoint"
-        )
-
-
-def _finite(values: Tensor) -> bool:
-    """Tell by the sum, which is cheaper than looking at each value."""
-    return bool(values.sum(dtype=torch.float32).isfinite())
+    check_finite(decoded, batch.paths)
 
 
 def _suppress(decoded: Tensor, settings: EvaluationSettings) -> list[Tensor]:

@@ -1,7 +1,8 @@
 """The tasks of val.py: one model measured, several compared, sizes studied."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -70,12 +71,16 @@ class Job:
     samples: Samples
     device: torch.device
 
-    def fit(self, subject: Subject) -> Subject:
+    def suited(self, subject: Subject) -> Subject:
         """Return a model in terms of the data set's classes.
 
         Raises:
             UserError: the model's classes or channels are others.
         """
+        with self._naming(subject):
+            return self._suited(subject)
+
+    def _suited(self, subject: Subject) -> Subject:
         meta, config = subject.meta, self.config
         if meta.channels != config.channels:
             raise UserError(
@@ -88,6 +93,16 @@ class Job:
         if not self.options.single_cls:
             check_classes(meta.names, config.names, config.file)
         return subject
+
+    @contextmanager
+    def _naming(self, subject: Subject) -> Iterator[None]:
+        """Have errors say which of several files they are about."""
+        try:
+            yield
+        except UserError as error:
+            if len(self.options.weights) < 2:
+                raise
+            raise UserError(f"{' + '.join(subject.weights)}: {error}") from error
 
     def settings(self) -> EvaluationSettings:
         """Return thresholds and the like."""
@@ -107,14 +122,20 @@ class Job:
         changes = {name: value for name, (flag, value) in SPEED_THRESHOLDS.items() if flag not in given}
         return dataclasses.replace(settings, **changes)  # type: ignore[arg-type]
 
-    def measure(self, subject: Subject, folder: Path | None = None) -> Evaluation:
-        """Measure one model and leave all that is asked for in ``folder``, or in a run folder of its own."""
+    def measure(self, subject: Subject, folder: Path | None = None, square: bool = False) -> Evaluation:
+        """Measure one model and leave all that is asked for.
+
+        Args:
+            subject: the model.
+            folder: where; a run folder of its own when None.
+            square: show it squares, even if it takes any shape.
+        """
         options, settings = self.options, self.settings()
         speed_only = options.task == "speed"
         if settings.confidence > FULL_CONFIDENCE and not speed_only:
             full = f"the usual mAP, at {FULL_CONFIDENCE}"
             LOGGER.warning(f"WARNING: mAP at --conf-thres {settings.confidence} is not comparable with {full}")
-        loader, shape = self._loader(options.imgsz, subject)
+        loader, shape = self._loader(options.imgsz, subject, square or speed_only)
         folder = folder or self._run_folder()
         if speed_only:
             self._warm_up(subject, shape)
@@ -130,7 +151,8 @@ class Job:
             draws=not options.noplots and not speed_only,
             facts=self._facts(subject, shape),
         )
-        result = measure(subject.predict, loader, self.config.names, settings, leavings)
+        with self._naming(subject):
+            result = measure(subject.predict, loader, self.config.names, settings, leavings)
         LOGGER.info(speed_line(result.speed_ms, shape))
         self._save(result, subject, folder)
         return result
@@ -151,14 +173,16 @@ class Job:
 
     def compare(self, subjects: Sequence[Subject]) -> list[Evaluation]:
         """Measure each model in a folder of its own, then compare all others with the first."""
-        folder = self._run_folder()
+        folder, square = self._run_folder(), any(subject.meta.input_hw for subject in subjects)
+        if square:
+            LOGGER.info("All models are shown squares, since one of them takes nothing else")
         titles = short_names([str(subject.weights[0]) for subject in subjects])
         results = []
         for number, (subject, title) in enumerate(zip(subjects, titles, strict=True), 1):
             LOGGER.info(f"\n{title}")
             own = folder / f"{number}_{subject.stem}"
             own.mkdir(exist_ok=True)
-            results.append(self.measure(subject, own))
+            results.append(self.measure(subject, own, square))
         first, *others = [cast(Findings, result.findings) for result in results]
         for number, (title, findings) in enumerate(zip(titles[1:], others, strict=True), 2):
             comparison = compare(first, findings, (titles[0], title))
@@ -217,12 +241,13 @@ class Job:
             "input": f"{shape[3]} px, batches of {shape[0]}",
         } | ({"besides": ", ".join(name for name, on in ways.items() if on)} if any(ways.values()) else {})
 
-    def _loader(self, image_size: int, subject: Subject) -> tuple[BatchLoader, tuple[int, int, int, int]]:
+    def _loader(
+        self, image_size: int, subject: Subject, square: bool = False
+    ) -> tuple[BatchLoader, tuple[int, int, int, int]]:
         """Return the batches for a model, and the (B, C, H, W) they have at most."""
         options, channels = self.options, self.config.channels
         size, stride = validation_size(image_size, subject.meta)
-        if options.task == "speed":
-            stride = None  # squares (v6.1)
+        stride = None if square else stride
         loader = make_validation_loader(
             self.samples,
             size,

@@ -88,6 +88,30 @@ def append_labels(prediction: Tensor, targets: Tensor, size_hw: tuple[int, int])
     return torch.cat([prediction, extra], 1)
 
 
+def check_finite(prediction: Tensor, images: Sequence[str | Path]) -> None:
+    """See that what a network gives are numbers; suppression would take NaN for "nothing there".
+
+    Args:
+        prediction: (B, N, 5 + classes).
+        images: B files, for the message.
+
+    Raises:
+        UserError: NaN or infinite values.
+    """
+    if _finite(prediction):
+        return
+    bad = next((image for image, rows in zip(images, prediction, strict=True) if not _finite(rows)), images[0])
+    raise UserError(
+        f"the network gives NaN or infinite values for '{bad}': its weights are damaged, or too large for FP16; "
+        "try an earlier checkpoint, or FP32"
+    )
+
+
+def _finite(values: Tensor) -> bool:
+    """Tell by the sum, which is cheaper than looking at each value; FP16 sums would overflow."""
+    return bool(values.sum(dtype=torch.float32).isfinite())
+
+
 def _check_threshold(name: str, value: float) -> None:
     if not 0 <= value <= 1:
         raise UserError(f"{name} threshold is {value}, expected a number from 0 to 1")

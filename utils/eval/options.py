@@ -68,6 +68,10 @@ def check_combinations(options: ValOptions) -> None:
             raise UserError(f"{flag} measures on images of a split, not with --task {options.task}; drop one of them")
     if options.save_point and len(options.weights) > 1:
         raise UserError("--save-point takes one file with --weights, since an ensemble has no file to store it in")
+    if options.save_point and options.weights and not options.weights[0].endswith(".pt"):
+        raise UserError(
+            f"--save-point: '{options.weights[0]}' is no .pt file; save it with that one, and export it again"
+        )
     if options.save_point and (options.single_cls or options.map_classes):
         other = "--single-cls" if options.single_cls else "--map-classes"
         raise UserError(f"--save-point stores the best confidence of the model's own classes; drop {other}")

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, PatchCollection
 from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
@@ -26,6 +28,8 @@ NUMBERED_CLASSES = 30  # fewer classes than this get numbers in the confusion ma
 NAMED_CLASSES = 99  # fewer classes than this get names on its axes
 SHOWN_BOXES = 1000  # boxes drawn in the label statistics
 RESULT_COLUMNS = (1, 2, 3, 4, 5, 8, 9, 10, 6, 7)  # columns of results.csv, in the order of the panels
+FEW_CLASSES = 6  # up to this number, background included, there is room for larger letters
+LONGEST_NAME = 30  # characters
 INK = "#1f3b73"
 PNG_SETTINGS = [cv2.IMWRITE_PNG_COMPRESSION, 2, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP]  # fast for charts
 
@@ -162,7 +166,8 @@ def _name_cells(figure: Figure, axes: Axes, names: Mapping[int, str], count: int
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         return 0.07, 0.07
     axes.set(xticks=[], yticks=[])
-    entries, size = [*(plain_text(names[index]) for index in range(count - 1)), "background"], min(11, 480 / count)
+    entries = [*(plain_text(names[index]) for index in range(count - 1)), "background"]
+    size = min(11 if count > FEW_CLASSES else 16, 480 / count)
     below, beside = axes.get_xaxis_transform(), axes.get_yaxis_transform()
     columns = [
         figure.text(place, -0.006, name, rotation=90, ha="center", va="top", fontsize=size, transform=below)
@@ -181,7 +186,7 @@ def _number_cells(figure: Figure, axes: Axes, shown: np.ndarray, dark: np.ndarra
     style: dict[str, Any] = {
         "ha": "center",
         "va": "center",
-        "fontsize": min(12, 160 / len(shown)),
+        "fontsize": min(12 if len(shown) > FEW_CLASSES else 22, 160 / len(shown)),
         "transform": axes.transData,
     }
     for row, column in zip(*np.nonzero(~np.isnan(shown)), strict=True):
@@ -302,8 +307,19 @@ def lighten(axes: Axes, lines: Literal["both", "x", "y"] = "both") -> None:
 
 
 def plain_text(name: str) -> str:
-    """Keep matplotlib from reading dollar signs as mathematics."""
+    """Return a class or file name for a chart.
+
+    It is on one line and not too long, dollar signs are no mathematics, and what the font lacks is a box.
+    """
+    name = "".join(letter if ord(letter) in _drawable() else "□" for letter in " ".join(name.split()))
+    name = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
     return name.replace("$", r"\$")
+
+
+@lru_cache(maxsize=1)
+def _drawable() -> frozenset[int]:
+    """Return the characters that matplotlib's own font has."""
+    return frozenset(get_font(findfont("DejaVu Sans")).get_charmap())
 
 
 def _rgb(index: int) -> tuple[float, float, float]:

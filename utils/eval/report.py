@@ -73,6 +73,8 @@ def measure(
         LOGGER.info(line)
     findings = result.findings
     assert findings  # they were asked for
+    if not len(findings.scores):
+        LOGGER.warning(f"WARNING: nothing was detected above confidence {settings.confidence:g}: every metric is 0")
     coco = _in_coco_style(findings, result) if leavings.coco else None
     if result.map50 > 0:
         LOGGER.info(f"F1 is highest, {result.f1:.3f}, at confidence {result.best_confidence:.3f}")
@@ -81,7 +83,8 @@ def measure(
         analysis = analyse(findings, result.metrics)
         save_analysis(analysis, findings, folder)
         write_report(folder, result, {**leavings.facts, **_facts(settings)}, coco, analysis)
-    LOGGER.info(f"Results saved to {folder}")
+    if any(folder.iterdir()):
+        LOGGER.info(f"Results saved to {folder}")
     return result
 
 
