@@ -9,7 +9,7 @@ import yaml
 import export
 import val
 from tests.golden_data import load_golden, shared_path
-from utils.checkpoint import read_checkpoint
+from utils.checkpoint import read_checkpoint, write_checkpoint
 from utils.data.synthetic import CLASS_NAMES
 from utils.errors import UserError
 
@@ -142,6 +142,17 @@ def test_of_several_models_the_wrong_one_is_named(small_set, tiny_weights, tmp_p
     weights = [str(tiny_weights), str(tiny_weights)]
     with pytest.raises(UserError, match=f"{tiny_weights}: the model knows 10 classes"):
         val.run(data=str(data), weights=weights, imgsz=64, project=str(tmp_path), compare=True)
+
+
+def test_a_measurement_that_fails_leaves_no_folder(tiny_dataset, tiny_weights, tmp_path):
+    checkpoint = read_checkpoint(tiny_weights)
+    for tensor in checkpoint.state.values():
+        if tensor.is_floating_point():
+            tensor.fill_(float("nan"))
+    write_checkpoint(tmp_path / "nan.pt", checkpoint)
+    with pytest.raises(UserError, match="NaN or infinite values"):
+        val.run(data=str(tiny_dataset), weights=[str(tmp_path / "nan.pt")], imgsz=64, project=str(tmp_path / "runs"))
+    assert not list((tmp_path / "runs").iterdir())
 
 
 def test_study(tiny_dataset, tiny_weights, tmp_path, monkeypatch):

@@ -135,6 +135,11 @@ def test_without_labels_the_page_says_so(tmp_path):
     assert "nothing to measure against" in page.text and page.rows[1][0] == "mean"
 
 
+def test_a_page_of_nothing_found_recommends_no_confidence(tmp_path):
+    page = write(tmp_path, make_findings(found=0.0, extra=0))
+    assert "Nothing was found right at any confidence" in page.text and "a good --conf-thres" not in page.text
+
+
 def test_both_definitions_beside_each_other(tmp_path):
     precision, recall = np.full((3, 10, 4), 0.25), np.full((3, 10, 4, 3), 0.5)
     precision[:, :, 1] = np.nan  # no small objects

@@ -151,7 +151,7 @@ class Job:
             draws=not options.noplots and not speed_only,
             facts=self._facts(subject, shape),
         )
-        with self._naming(subject):
+        with self._naming(subject), _gone_if_empty(folder):
             result = measure(subject.predict, loader, self.config.names, settings, leavings)
         LOGGER.info(speed_line(result.speed_ms, shape))
         self._save(result, subject, folder)
@@ -258,6 +258,17 @@ class Job:
             as_detect=options.as_detect,
         )
         return loader, (options.batch_size, channels, size, size)
+
+
+@contextmanager
+def _gone_if_empty(folder: Path) -> Iterator[None]:
+    """Leave no empty run folder behind when measuring fails."""
+    try:
+        yield
+    except BaseException:
+        if not any(folder.iterdir()):
+            folder.rmdir()
+        raise
 
 
 def validation_size(requested: int, meta: "Metadata") -> tuple[int, int | None]:

@@ -85,7 +85,7 @@ def _head(title: str, folder: Path, evaluation: Evaluation, sections: Sequence[s
         "precision": f"{evaluation.precision:.3f}",
         "recall": f"{evaluation.recall:.3f}",
         "F1": f"{evaluation.f1:.3f}",
-        "confidence": f"{evaluation.best_confidence:.3f}",
+        "confidence": f"{evaluation.best_confidence:.3f}" if evaluation.f1 > 0 else "–",
         "images": f"{evaluation.images:,}",
         "labels": f"{evaluation.labels:,}",
         "ms/image": f"{sum(evaluation.speed_ms):.1f}",
@@ -101,6 +101,8 @@ def _reading(evaluation: Evaluation) -> str:
     """Return the sentence that goes with the cards."""
     if not evaluation.labels:
         return "These images have no labels, so there is nothing to measure against: all figures are 0."
+    if not evaluation.f1 > 0:
+        return "Nothing was found right at any confidence: no detection meets a label of its class at IoU 0.50."
     times = " + ".join(
         f"{time:.1f} ms {name}"
         for name, time in zip(("preparing", "inference", "suppression"), evaluation.speed_ms, strict=True)
