@@ -343,7 +343,7 @@ def start(folder, storage, trials, pause):
 def test_two_processes_share_the_work(tmp_path, storage):
     trials = 8
     folders = [tmp_path / "a", tmp_path / ("b" if storage else "a")]
-    workers = [start(folder, storage.format(tmp_path), trials, 0.05) for folder in folders]
+    workers = [start(folder, storage.format(tmp_path), trials, 0.3) for folder in folders]  # slow: both get some
     for worker in workers:
         assert (worker.communicate(timeout=60)[1], worker.returncode) == (b"", 0)
     asked = [line for folder in {*folders} for line in (folder / "asked").read_text().splitlines()]
