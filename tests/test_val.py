@@ -176,12 +176,17 @@ def test_no_confidence_is_best_where_nothing_is_right(tiny_dataset, tiny_weights
     ("options", "said"),
     [
         ({"compare": True}, "--compare needs two or more --weights, got 1"),
-        ({"compare": True, "weights": ["a.pt", "b.pt"], "task": "study"}, "not with --task study"),
+        ({"compare": True, "weights": ["a.pt", "b.pt"], "task": "study"}, "not for --task study"),
         ({"save_point": True, "weights": ["a.pt", "b.pt"]}, "--save-point takes one file"),
-        ({"save_point": True, "task": "speed"}, "not with --task speed; drop one of them"),
+        ({"save_point": True, "task": "speed"}, "not for --task speed; drop one of them"),
         ({"save_point": True, "conf_thres": 0.25}, "has to see all scores; drop --conf-thres 0.25"),
         ({"save_point": True, "map_classes": True}, "the model's own classes; drop --map-classes"),
         ({"single_cls": True, "map_classes": True}, "--map-classes goes by class names"),
+        (
+            {"task": "study", "save_txt": True},
+            "--save-txt is for measuring on a split, not for --task study",
+        ),
+        ({"task": "speed", "save_json": True}, "--save-json is for .*not for --task speed"),
     ],
 )
 def test_options_that_do_not_go_together(options, said):

@@ -1,7 +1,7 @@
 """The one exception a user can cause."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class UserError(Exception):
@@ -16,3 +16,8 @@ def near_matches(word: str, known: Iterable[str]) -> str:
     by_lower = {name.lower(): name for name in known}
     close = difflib.get_close_matches(word.lower(), by_lower, n=3, cutoff=0.6)
     return f"; did you mean {' or '.join(repr(by_lower[name]) for name in close)}?" if close else ""
+
+
+def listed(words: Sequence[str], most: int = 3) -> str:
+    """Return ``"a, b, c and 4 more"``: the first words, and how many follow."""
+    return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")

@@ -138,7 +138,7 @@ def test_plotting_leaves_pyplot_alone():
         ("a $b$", r"a \$b\$"),
         ("two\nlines\tlong", "two lines long"),
         ("猫 cat", "□ cat"),
-        ("x" * 40, "x" * 29 + "…"),
+        ("x" * 40, "x" * 23 + "…"),
     ],
 )
 def test_names_in_charts(name, shown):

@@ -5,10 +5,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from utils.errors import UserError
+from utils.errors import UserError, listed
 from utils.log import LOGGER
-
-NAMES_SHOWN = 3
 
 
 def class_columns(model_names: Mapping[int, str], data_names: Mapping[int, str]) -> list[int | None]:
@@ -50,7 +48,7 @@ def check_classes(model_names: Mapping[int, str], data_names: Mapping[int, str],
     offer = f"--map-classes measures the {common} of {len(data_names)} that the model has by name" if common else ""
     if len(model_names) != len(data_names):
         unknown = [data_names[index] for index, column in enumerate(columns) if column is None]
-        strangers = f"; the model has no {_listed(unknown)}" if unknown else ""
+        strangers = f"; the model has no {_quoted(unknown)}" if unknown else ""
         mends = [offer, "or measure on the data set it was trained for, or with --single-cls"]
         raise UserError(
             f"the model knows {len(model_names)} classes, but {file} has {len(data_names)}{strangers}; "
@@ -104,12 +102,12 @@ def map_classes(
     unknown = [data_names[index] for index, column in enumerate(columns) if column is None]
     if len(unknown) == len(columns):
         raise UserError(
-            f"--map-classes: the model has none of the data set's classes ({_listed(unknown)}); "
-            f"its own are {_listed(list(model_names.values()))}"
+            f"--map-classes: the model has none of the data set's classes ({_quoted(unknown)}); "
+            f"its own are {_quoted(list(model_names.values()))}"
         )
     LOGGER.info(f"{len(columns) - len(unknown)} of {len(columns)} classes are the model's by name")
     if unknown:
-        LOGGER.warning(f"WARNING: the model has no {_listed(unknown)}: their AP is 0")
+        LOGGER.warning(f"WARNING: the model has no {_quoted(unknown)}: their AP is 0")
     return ByName(predict, columns)
 
 
@@ -117,6 +115,5 @@ def _plain(name: str) -> str:
     return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
 
 
-def _listed(names: Sequence[str]) -> str:
-    rest = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
-    return ", ".join(f"'{name}'" for name in names[:NAMES_SHOWN]) + rest
+def _quoted(names: Sequence[str]) -> str:
+    return listed([f"'{name}'" for name in names])

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from utils.errors import UserError
+from utils.errors import UserError, listed
 from utils.eval.bootstrap import bootstrap_ap, mean_over_classes, resample_counts
 from utils.eval.evaluate import MANY_CLASSES, fitted
 from utils.eval.findings import Findings
@@ -241,8 +241,9 @@ def _rows(findings: Findings, ap50: Sequence[Difference], ap50_95: Sequence[Diff
 def _places(first: Findings, second: Findings, titles: tuple[str, str]) -> np.ndarray:
     """Return (I,) where each image of ``second`` is in ``first``."""
     if dict(first.names) != dict(second.names):
+        classes = [listed(list(one.names.values())) for one in (first, second)]
         raise UserError(
-            f"{titles[0]} has been measured on the classes {_shown(first)} and {titles[1]} on {_shown(second)}; "
+            f"{titles[0]} has been measured on the classes {classes[0]} and {titles[1]} on {classes[1]}; "
             "compare detectors on one data set"
         )
     orders = [np.array(sorted(range(len(one)), key=one.paths.__getitem__), dtype=int) for one in (first, second)]
@@ -258,8 +259,3 @@ def _places(first: Findings, second: Findings, titles: tuple[str, str]) -> np.nd
     places = np.empty(len(first), int)
     places[orders[1]] = orders[0]
     return places
-
-
-def _shown(findings: Findings) -> str:
-    names = list(findings.names.values())
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

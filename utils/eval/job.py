@@ -208,9 +208,10 @@ class Job:
             subject = by_file[file]
             loader, shape = self._loader(size, subject)
             self._warm_up(subject, shape)
-            result = evaluate(
-                lambda images: (subject.predict(images), None), loader, self.config.names, self.settings()
-            )
+            with self._naming(subject):
+                result = evaluate(
+                    lambda images: (subject.predict(images), None), loader, self.config.names, self.settings()
+                )
             results.append(result)
             return result
 

@@ -7,6 +7,10 @@ from utils.files import ROOT, runs_dir
 from utils.options import option
 
 TASKS = ("train", "val", "test", "speed", "study")
+WITHOUT = {  # options that a task has no use for
+    "speed": ("compare", "save_json", "save_point"),
+    "study": ("compare", "save_json", "save_point", "save_txt", "save_hybrid"),
+}
 FULL_CONFIDENCE = 0.001  # from here down, mAP is what it is
 
 
@@ -63,19 +67,25 @@ def check_combinations(options: ValOptions) -> None:
     """
     if options.compare and len(options.weights) < 2:
         raise UserError(f"--compare needs two or more --weights, got {len(options.weights)}")
-    for flag, given in (("--compare", options.compare), ("--save-point", options.save_point)):
-        if given and options.task in ("speed", "study"):
-            raise UserError(f"{flag} measures on images of a split, not with --task {options.task}; drop one of them")
-    if options.save_point and len(options.weights) > 1:
+    for name in WITHOUT.get(options.task, ()):
+        if getattr(options, name):
+            flag = f"--{name.replace('_', '-')}"
+            raise UserError(f"{flag} is for measuring on a split, not for --task {options.task}; drop one of them")
+    if options.single_cls and options.map_classes:
+        raise UserError("--map-classes goes by class names, and --single-cls knows none; drop one of them")
+    if options.save_point:
+        _check_save_point(options)
+
+
+def _check_save_point(options: ValOptions) -> None:
+    if len(options.weights) > 1:
         raise UserError("--save-point takes one file with --weights, since an ensemble has no file to store it in")
-    if options.save_point and options.weights and not options.weights[0].endswith(".pt"):
+    if options.weights and not options.weights[0].endswith(".pt"):
         raise UserError(
             f"--save-point: '{options.weights[0]}' is no .pt file; save it with that one, and export it again"
         )
-    if options.save_point and (options.single_cls or options.map_classes):
+    if options.single_cls or options.map_classes:
         other = "--single-cls" if options.single_cls else "--map-classes"
         raise UserError(f"--save-point stores the best confidence of the model's own classes; drop {other}")
-    if options.save_point and options.conf_thres > FULL_CONFIDENCE:
+    if options.conf_thres > FULL_CONFIDENCE:
         raise UserError(f"--save-point has to see all scores; drop --conf-thres {options.conf_thres}")
-    if options.single_cls and options.map_classes:
-        raise UserError("--map-classes goes by class names, and --single-cls knows none; drop one of them")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from utils.errors import listed
 from utils.eval.album import BATCHES, ERRORS, PICTURES, SECTIONS, TRAINING, WORST, Encoded, Picture, read_pictures
 from utils.eval.analysis import Analysis
 from utils.eval.coco import AREAS, MOST_DETECTIONS, WHY, CocoMetrics
@@ -150,8 +151,7 @@ def _unlabelled(evaluation: Evaluation) -> str:
     absent = [name for index, name in evaluation.names.items() if index not in labelled]
     if not absent:
         return ""
-    more = f" and {len(absent) - NAMED} more" if len(absent) > NAMED else ""
-    return f"Left out, as these images have no labels of them: {', '.join(absent[:NAMED])}{more}."
+    return f"Left out, as these images have no labels of them: {listed(absent, NAMED)}."
 
 
 def _coco_table(evaluation: Evaluation, coco: CocoMetrics) -> str:

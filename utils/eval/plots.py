@@ -29,7 +29,7 @@ NAMED_CLASSES = 99  # fewer classes than this get names on its axes
 SHOWN_BOXES = 1000  # boxes drawn in the label statistics
 RESULT_COLUMNS = (1, 2, 3, 4, 5, 8, 9, 10, 6, 7)  # columns of results.csv, in the order of the panels
 FEW_CLASSES = 6  # up to this number, background included, there is room for larger letters
-LONGEST_NAME = 30  # characters
+LONGEST_NAME = 24  # characters
 INK = "#1f3b73"
 PNG_SETTINGS = [cv2.IMWRITE_PNG_COMPRESSION, 2, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP]  # fast for charts
 
@@ -167,7 +167,7 @@ def _name_cells(figure: Figure, axes: Axes, names: Mapping[int, str], count: int
         return 0.07, 0.07
     axes.set(xticks=[], yticks=[])
     entries = [*(plain_text(names[index]) for index in range(count - 1)), "background"]
-    size = min(11 if count > FEW_CLASSES else 16, 480 / count)
+    size = min(11 if count > FEW_CLASSES else 13, 480 / count)
     below, beside = axes.get_xaxis_transform(), axes.get_yaxis_transform()
     columns = [
         figure.text(place, -0.006, name, rotation=90, ha="center", va="top", fontsize=size, transform=below)

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from utils.eval.plots import INK, save_figure
+from utils.eval.plots import INK, lighten, save_figure
 
 BEST = "#f58231"
 
@@ -52,9 +52,7 @@ def _draw_panel(axes: Axes, values: Sequence[float], fitness: Sequence[float], b
     axes.scatter(values, fitness, s=14, c=order, cmap="Blues", vmin=-0.6 * len(values) - 1, linewidth=0)
     axes.scatter(values[best], fitness[best], s=70, marker="X", color=BEST, edgecolor=INK, linewidth=0.6, zorder=3)
     axes.tick_params(labelsize=8)
-    axes.grid(color="0.92")
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    lighten(axes)
 
 
 def _widened(low: float, high: float, logarithmic: bool) -> tuple[float, float]:

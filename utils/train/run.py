@@ -64,6 +64,7 @@ class Run:
         self.image_size = fit_size(options.imgsz, stride, floor=2 * stride)
         self.batches = BatchSource(setup, self.image_size, stride)
         self._hooks: list[Hook] = []
+        self._csv: CsvFile | None = None
         model.to(setup.device).to(memory_format=torch.channels_last)
         frozen = freeze_layers(model, options.freeze)
         if frozen:
@@ -94,6 +95,7 @@ class Run:
         self._begin(state, writer, folder)
         if is_main:
             csv, self._hooks = make_hooks(self.setup, fit, state, folder)
+            self._csv = csv
 
             def save(state: TrainState, report: EpochReport, is_best: bool, is_last: bool) -> None:
                 state.results = csv.lines
@@ -117,9 +119,8 @@ class Run:
 
     def add_final_row(self, evaluation: Evaluation) -> None:
         """Add to results.csv what the best weights achieved, as v6.1 does on COCO."""
-        for hook in self._hooks:
-            if isinstance(hook, CsvFile):
-                hook.add_final(evaluation)
+        if self._csv:
+            self._csv.add_final(evaluation)
 
     def close(self) -> None:
         """Tell the listeners that nothing more will come, so that they record what there is."""
