@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from utils.errors import UserError
 from utils.interrupts import interrupts_held_back
@@ -14,11 +15,12 @@ from utils.log import LOGGER
 from utils.search.pulse import PulseWatch, beating
 from utils.search.report import CompleteTrial, write_search_files
 from utils.search.study import import_optuna, open_study, storage_error
-from utils.search.tally import BASE, ERROR, HYPERPARAMETERS, RESULTS, Tally
+from utils.search.tally import BASE, ERROR, HYPERPARAMETERS, OWNER, RESULTS, Tally
 from utils.train.hyperparameters import Hyperparameters, as_dict
 
 if TYPE_CHECKING:
     from optuna import Study
+    from optuna.distributions import FloatDistribution
     from optuna.trial import Trial
 
 RANGES = {  # v6.1's; its keys with mutation gain 0 (iou_t, fl_gamma, perspective, fliplr) are not searched
@@ -167,14 +169,33 @@ class _Search:
                 told = True
                 time.sleep(POLL)
                 continue
-            base = as_dict(self.base)
-            if not tally.holds_base(base):
-                self.study.enqueue_trial({key: base[key] for key in self.ranges}, user_attrs={BASE: base})
-            trial = self.study.ask()
+            trial = self.study.ask() if tally.holds_base(as_dict(self.base)) else self._begin_base()
             if not self._is_surplus(trial):
                 return trial
             self.study.tell(trial, state=self.states.FAIL)
         return None
+
+    def _begin_base(self) -> "Trial":
+        """Add the trial that tries the base, as one that is already running.
+
+        Optuna's queue of waiting trials would do, but with SQLite two processes may take the same trial from it.
+        """
+        base, owner = as_dict(self.base), uuid4().hex
+        trial = import_optuna().trial
+        self.study.add_trial(
+            trial.create_trial(
+                state=self.states.RUNNING,
+                params={key: base[key] for key in self.ranges},
+                distributions={key: self._distribution(key) for key in self.ranges},
+                user_attrs={BASE: base, OWNER: owner},
+            )
+        )
+        added = next(one for one in self.study.get_trials(deepcopy=False) if one.user_attrs.get(OWNER) == owner)
+        return trial.Trial(self.study, added._trial_id)
+
+    def _distribution(self, key: str) -> "FloatDistribution":
+        low, high = self.ranges[key]
+        return import_optuna().distributions.FloatDistribution(low, high, log=key in LOGARITHMIC)
 
     def _is_surplus(self, trial: "Trial") -> bool:
         """Tell whether another process began the last trial, or the base, earlier."""
@@ -212,11 +233,11 @@ class _Search:
 
     def _propose(self, trial: "Trial") -> Hyperparameters:
         """Return the trial's hyperparameters, to the five digits that evolve.csv shows; the base's as they are."""
+        if BASE in trial.user_attrs:
+            return Hyperparameters(**trial.user_attrs[BASE])
         values = {
             key: trial.suggest_float(key, low, high, log=key in LOGARITHMIC) for key, (low, high) in self.ranges.items()
         }
-        if BASE in trial.user_attrs:
-            return Hyperparameters(**trial.user_attrs[BASE])
         return dataclasses.replace(self.base, **{key: float(f"{value:.5g}") for key, value in values.items()})
 
     def _reporter(self, trial: "Trial") -> Report:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 # User attributes of a trial.
 BASE = "base"  # the hyperparameters the search began with, on the trial that tries them
+OWNER = "owner"  # a mark by which the process that added this trial knows it
 HYPERPARAMETERS = "hyperparameters"
 RESULTS = "results"
 ERROR = "error"
@@ -24,7 +25,7 @@ class Tally:
         pulses: tells which running trials are abandoned; these are left out.
 
     Attributes:
-        pruned, failed, running, waiting: trials.
+        pruned, failed, running: trials.
         complete: those that were trained to their end.
         finished: complete, pruned and failed ones. Trials given up without a result or an error are left out.
     """
@@ -36,7 +37,6 @@ class Tally:
         self.pruned = within("PRUNED")
         self.failed = [trial for trial in within("FAIL") if ERROR in trial.user_attrs]
         self.running = [trial for trial in within("RUNNING") if pulses.is_alive(trial)]
-        self.waiting = within("WAITING")
         ended = [trial for trial in within("COMPLETE") if RESULTS in trial.user_attrs]
         self.finished = [*ended, *self.pruned, *self.failed]
         self.complete = [
@@ -56,5 +56,5 @@ class Tally:
         )
 
     def holds_base(self, base: dict[str, float]) -> bool:
-        """Tell whether one of the trials, waiting or not, is for ``base``."""
-        return any(trial.user_attrs.get(BASE) == base for trial in (*self.waiting, *self.running, *self.finished))
+        """Tell whether one of the trials is for ``base``."""
+        return any(trial.user_attrs.get(BASE) == base for trial in (*self.running, *self.finished))
