@@ -136,8 +136,10 @@ def test_without_labels_the_page_says_so(tmp_path):
 
 
 def test_a_page_of_nothing_found_recommends_no_confidence(tmp_path):
-    page = write(tmp_path, make_findings(found=0.0, extra=0))
+    findings = make_findings(found=0.0, extra=0)
+    page = write(tmp_path, findings, analysis=analyse(findings, evaluation_of(findings).metrics))
     assert "Nothing was found right at any confidence" in page.text and "a good --conf-thres" not in page.text
+    assert "No detection is above confidence 0.1" in page.text and "Calibration error" not in page.text
 
 
 def test_both_definitions_beside_each_other(tmp_path):

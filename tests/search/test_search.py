@@ -326,14 +326,27 @@ def objective(hyp, report):
     with open(folder / "asked", "a") as file:
         file.write(f"{hyp.lr0} {hyp.momentum}\\n")
     return (0.5, 0.5, hyp.lr0, hyp.lr0, 0.1, 0.2, 0.3)
+search.import_optuna()
+print("ready", flush=True)
+input()
 search.search(folder, Hyperparameters(), trials, objective, storage=storage)
 """
 
 
-def start(folder, storage, trials, pause):
-    folder.mkdir(exist_ok=True)
-    command = [sys.executable, "-c", WORKER, str(folder), storage, str(trials), str(pause)]
-    return subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE)
+def start(folders, storage, trials, pause):
+    """Start a worker for each folder; they begin together, however long the machine takes to load each."""
+    workers = []
+    for folder in folders:
+        folder.mkdir(exist_ok=True)
+        command = [sys.executable, "-c", WORKER, str(folder), storage, str(trials), str(pause)]
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        workers.append(subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, **pipes))
+    for worker in workers:
+        worker.stdout.readline()
+    for worker in workers:
+        worker.stdin.write(b"\n")
+        worker.stdin.flush()
+    return workers
 
 
 @pytest.mark.parametrize(
@@ -343,8 +356,7 @@ def start(folder, storage, trials, pause):
 def test_two_processes_share_the_work(tmp_path, storage):
     trials = 8
     folders = [tmp_path / "a", tmp_path / ("b" if storage else "a")]
-    workers = [start(folder, storage.format(tmp_path), trials, 0.3) for folder in folders]  # slow: both get some
-    for worker in workers:
+    for worker in start(folders, storage.format(tmp_path), trials, 0.3):  # 0.3 s each: both get some
         assert (worker.communicate(timeout=60)[1], worker.returncode) == (b"", 0)
     asked = [line for folder in {*folders} for line in (folder / "asked").read_text().splitlines()]
     assert len(asked) == trials == len(set(asked))
@@ -359,7 +371,7 @@ def test_two_processes_share_the_work(tmp_path, storage):
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no SIGKILL")
 def test_a_killed_search_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(pulse, "PATIENCE", 0.5)
-    worker = start(tmp_path / "a", "", 4, 0.3)
+    (worker,) = start([tmp_path / "a"], "", 4, 0.3)
     deadline = time.monotonic() + 60
     while not (tmp_path / "a/evolve.csv").is_file() and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -102,16 +102,15 @@ class Comparison:
         """Return the table side by side, how to read it, and the verdict.
 
         Args:
-            every_class: list the classes although there are 50 or more of them; else those with gains beyond noise.
+            every_class: list the classes although there are 50 or more of them; else those that differ beyond noise.
         """
         short = not every_class and len(self.classes) >= MANY_CLASSES
         rows = [row for row in self.classes if not short or row.ap50.beyond_noise or row.ap50_95.beyond_noise]
         judged = sum(row.images >= FEW_IMAGES for row in self.classes)
         lines = [f"A: {self.titles[0]}", f"B: {self.titles[1]}", *_header(), _line(self.overall), *map(_line, rows)]
         if len(rows) < len(self.classes):
-            lines.append(
-                f"{len(self.classes) - len(rows)} classes are not listed: no gain beyond noise (--verbose: all)."
-            )
+            left_out = len(self.classes) - len(rows)
+            lines.append(f"{left_out} classes are not listed: no difference beyond noise, or few (--verbose: all).")
         return [
             *lines,
             f"[ ]: {self.level * 100:g} % of {self.resamples:,} draws of the images; each class on its own.",

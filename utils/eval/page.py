@@ -179,6 +179,8 @@ def _error_table(analysis: Analysis) -> str:
     trust = (
         "Calibration error of the detections above confidence 0.1, the mean distance between their confidence and how "
         f"often they are right: {analysis.calibration.expected_error(1):.3f}."
+        if analysis.calibration.counts[1:].any()
+        else "No detection is above confidence 0.1."
     )
     return f'<p class="note">{note}</p>{table(columns, rows, "remedies")}<p class="note">{trust}</p>'
 
