@@ -1,58 +1,92 @@
-"""Find objects in images: ``python detect.py --weights W --source file|folder|pattern``."""
+"""Find objects in images, videos and streams: ``python detect.py --weights W --source file|folder|camera|address``."""
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from utils.detect.options import DetectOptions
 from utils.errors import UserError
-from utils.files import make_run_folder
 from utils.options import describe_options, make_options, run_command
 
 if TYPE_CHECKING:
+    import torch
+
     from models.formats import Backend
-    from utils.detect.sinks import Sink
+    from utils.data.sources import Source
+    from utils.detect.detector import Detector
     from utils.detect.visualize import RowWatch
 
 
 def main(options: DetectOptions) -> Path | None:
     """Detect, write and print; return the run folder, or None when nothing is to be written."""
-    from models.formats import load_backend
     from models.plugins import load_plugins
     from utils.data.sources import load_source
-    from utils.detect.detector import Detector, describe
+    from utils.detect.detector import Detector
     from utils.detect.settings import detection_settings
-    from utils.device import describe_device, select_device, use_half
-    from utils.eval.report import speed_line
+    from utils.device import describe_device, select_device
     from utils.log import LOGGER, set_up_logging
-    from utils.weights import newest_weights
 
     set_up_logging()
     LOGGER.info(describe_options("detect", options))
     load_plugins(options.plugins)
-    source = load_source(options.source)
-    device = select_device(options.device)
-    LOGGER.info(f"YOLOv5-NAM {describe_device(device)}")
-    options.weights = options.weights or [str(newest_weights())]
-    backend = load_backend(options.weights, device, use_half(options.half, device), options.augment)
-    source.channels = backend.meta.channels
-    detector = Detector(backend, backend.meta.stride, detection_settings(options, backend.meta), device)
-    folder, sinks, input_hw = None, None, (0, 0)
-    with row_watch(options, backend) as watch:
-        for frame in source:
-            if sinks is None:  # not before there is a readable image to write
-                folder, sinks = make_sinks(options, backend.meta.names, watch)
-            before = detector.clocks[1].seconds
-            detections, input_hw = detector(frame.image, frame.path)
-            for sink in sinks:
-                sink.write(frame, detections)
-            LOGGER.info(
-                f"image {frame.index + 1}/{frame.count} {frame.path}: {input_hw[0]}x{input_hw[1]} "
-                f"{describe(detections, backend.meta.names)}Done. ({detector.clocks[1].seconds - before:.3f}s)"
-            )
-    LOGGER.info(speed_line(detector.milliseconds(), (1, source.channels, *input_hw)))
+    with closing(load_source(options.source, options.vid_stride)) as source:
+        device = select_device(options.device)
+        LOGGER.info(f"YOLOv5-NAM {describe_device(device)}")
+        backend = make_backend(options, device, source)
+        source.channels = backend.meta.channels
+        detector = Detector(backend, backend.meta.stride, detection_settings(options, backend.meta), device)
+        folder = detect_all(options, source, detector, backend)
     if folder:
         LOGGER.info(f"Results saved to {folder}")
+    return folder
+
+
+def make_backend(options: DetectOptions, device: "torch.device", source: "Source") -> "Backend":
+    """Load the weights, ready for as many calls at the same time as the source can make use of."""
+    from models.formats import load_backend
+    from models.loading import runtime_weights
+    from utils.device import core_count, use_half
+    from utils.weights import newest_weights
+
+    options.weights = options.weights or [str(newest_weights())]
+    names = None
+    if options.data:
+        from utils.data.config import load_dataset_config
+
+        names = load_dataset_config(options.data, ()).names
+    calls = min(source.streams, core_count()) if source.live else core_count()
+    calls = 1 if options.visualize else calls
+    torch_only = next((name for name in ("augment", "visualize", "dnn", "half") if getattr(options, name)), "")
+    kept_by = f"--{torch_only}" if torch_only else ""
+    weights = runtime_weights(options.weights, options.runtime, device, options.imgsz, kept_by)
+    return load_backend(weights, device, use_half(options.half, device), options.augment, options.dnn, names, calls)
+
+
+def detect_all(options: DetectOptions, source: "Source", detector: "Detector", backend: "Backend") -> Path | None:
+    """Look at every frame, write what is wanted, and tell of it; return the run folder, if there is one."""
+    from utils.detect.narrator import Narrator
+    from utils.detect.outputs import open_sinks, painter_of
+    from utils.detect.pipeline import look, pace_for, write
+    from utils.detect.video import Viewer
+
+    names = backend.meta.names
+    with ExitStack() as stack:
+        watch = stack.enter_context(row_watch(options, backend))
+        viewer = stack.enter_context(closing(Viewer(painter_of(options, names)))) if options.view_img else None
+        narrator = stack.enter_context(Narrator(source, names))
+        pace = pace_for(source, backend.parallel, options.batch_size, watched=watch is not None)
+        seen = stack.enter_context(closing(look(detector, source, pace)))
+        first = next(seen, None)  # nothing is made before there is a readable image to write
+        if first is None:
+            return None
+        folder, sinks = stack.enter_context(open_sinks(options, names, watch))
+        for one in stack.enter_context(closing(write(chain([first], seen), sinks, pace))):
+            narrator.tell(one)
+            if viewer:
+                viewer.show(one.frame, one.detected.detections)
+                if viewer.ended:
+                    break
     return folder
 
 
@@ -69,29 +103,6 @@ def row_watch(options: DetectOptions, backend: "Backend") -> "AbstractContextMan
     if options.augment:
         raise UserError("--visualize shows one look at an image, --augment takes three; leave one of them out")
     return RowWatch(backend.model.model, {row.index for row in backend.model.rows if row.is_gate})
-
-
-def make_sinks(
-    options: DetectOptions, names: dict[int, str], watch: "RowWatch | None"
-) -> "tuple[Path | None, list[Sink]]":
-    """Return the run folder, made only when something goes there, and what writes into it."""
-    from utils.detect.sinks import CropSink, ImageSink, LabelSink
-
-    if options.nosave and not options.save_txt and not options.save_crop and not watch:
-        return None, []
-    folder = make_run_folder(options.project, options.name, options.exist_ok)
-    sinks: list[Sink] = []
-    if not options.nosave:
-        sinks.append(ImageSink(folder, names, options.line_thickness, options.hide_labels, options.hide_conf))
-    if options.save_txt:
-        sinks.append(LabelSink(folder / "labels", options.save_conf))
-    if options.save_crop:
-        sinks.append(CropSink(folder / "crops", names))
-    if watch:
-        from utils.detect.visualize import StageSink
-
-        sinks.append(StageSink(folder, watch))
-    return folder, sinks
 
 
 def run(**options: Any) -> Path | None:

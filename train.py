@@ -183,7 +183,7 @@ def search_hyperparameters(setup: "Setup") -> "Hyperparameters":
 
 def measure_best(run: "Run", folder: Path, best: Path) -> "Evaluation":
     """Print the table per class of a run's best weights, and write its plots."""
-    from models.formats.pytorch import load
+    from models.formats import load_backend
     from utils.eval.coco_json import is_coco, save_predictions
     from utils.eval.report import Leavings, measure
     from utils.log import LOGGER
@@ -191,7 +191,7 @@ def measure_best(run: "Run", folder: Path, best: Path) -> "Evaluation":
 
     LOGGER.info(f"\nMeasuring {best}")
     setup = run.setup
-    backend = load(best, setup.device)
+    backend = load_backend([best], setup.device)
     loader = run.batches.validation(backend.meta.stride, keep=False)
     facts = {"weights": str(best), "data": f"{setup.config.file}, val", "input": f"{run.image_size} px"}
     result = measure(

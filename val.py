@@ -1,5 +1,7 @@
 """Measure a model on a data set: ``python val.py --weights W --data D.yaml``."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from utils.eval.options import ValOptions, check_combinations
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
 def main(options: ValOptions) -> "Evaluation | list[Evaluation]":
     """Measure, print the table and write pictures and page; several models for ``--compare`` and ``--task study``."""
+    from models.formats import check_weights
     from models.plugins import load_plugins
     from utils.data.config import load_dataset_config
     from utils.data.splits import load_samples
@@ -27,8 +30,10 @@ def main(options: ValOptions) -> "Evaluation | list[Evaluation]":
     load_plugins(options.plugins)
     device = select_device(options.device)
     LOGGER.info(f"YOLOv5-NAM {describe_device(device)}")
-    subjects = load_subjects(options, device)
+    for file in filter(None, options.weights):
+        check_weights(Path(file))  # not after hours of fetching data
     config = load_dataset_config(options.data, (options.split,))
+    subjects = load_subjects(options, device, config.names)
     config = config.as_single_class() if options.single_cls else config
     job = Job(options, config, load_samples(config, options.split), device)
     subjects = [job.suited(subject) for subject in subjects]
@@ -39,8 +44,14 @@ def main(options: ValOptions) -> "Evaluation | list[Evaluation]":
     return job.measure(subjects[0])
 
 
-def load_subjects(options: ValOptions, device: "torch.device") -> "list[Subject]":
-    """Load the models: each file one for ``--compare`` and ``--task study``, else all files one ensemble."""
+def load_subjects(options: ValOptions, device: "torch.device", names: Mapping[int, str]) -> "list[Subject]":
+    """Load the models: each file one for ``--compare`` and ``--task study``, else all files one ensemble.
+
+    Args:
+        options: of the command line.
+        device: where networks run.
+        names: of the classes, for files that have none.
+    """
     from models.formats import load_backend
     from utils.device import use_half
     from utils.eval.job import Subject
@@ -49,7 +60,7 @@ def load_subjects(options: ValOptions, device: "torch.device") -> "list[Subject]
     half = use_half(options.half or (options.task == "speed" and device.type == "cuda"), device)
     weights = list(filter(None, options.weights)) or [str(newest_weights())]
     groups = [[file] for file in weights] if options.compare or options.task == "study" else [weights]
-    backends = [load_backend(group, device, half, options.augment) for group in groups]
+    backends = [load_backend(group, device, half, options.augment, options.dnn, names) for group in groups]
     return [Subject(group, backend, backend.meta) for group, backend in zip(groups, backends, strict=True)]
 
 

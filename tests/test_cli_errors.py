@@ -114,7 +114,7 @@ def nothing_written(tmp_path):
         ("detect", ["--max-det", 0], "--max-det 0"),
         ("detect", ["--line-thickness", 0], "--line-thickness 0"),
         ("detect", ["--classes", "cat"], "--classes: invalid int value: 'cat'"),
-        ("detect", ["--save", "x"], "ambiguous option: --save could match --save-txt, --save-conf, --save-crop"),
+        ("detect", ["--save", "x"], "ambiguous option: --save could match --save-txt, --save-format"),
         ("export", ["--batch-size", 0], "--batch-size 0"),
     ],
 )
@@ -400,13 +400,28 @@ def test_data_set_of_a_broken_image(command, nothing_written, tiny_dataset, one_
     assert "all 1 images" in message and "a.jpg: image ignored: cannot be read" in message
 
 
-@pytest.mark.parametrize("how", ["cut", "empty", "text"])
-def test_source_of_a_broken_image(command, nothing_written, tmp_path, tiny_dataset, how):
+@pytest.mark.parametrize(("how", "why"), [("cut", "truncated"), ("empty", "it is empty"), ("text", "no image")])
+def test_source_of_a_broken_image(command, nothing_written, tmp_path, tiny_dataset, how, why):
     image = (tiny_dataset.parent / "images/train/000000.jpg").read_bytes()
     (tmp_path / "a.jpg").write_bytes(broken(image, how))
-    assert "a.jpg' cannot be read; expected whole image files" in command.fails(
-        "detect", "--source", tmp_path / "a.jpg"
-    )
+    message = command.fails("detect", "--source", tmp_path / "a.jpg")
+    assert "a.jpg' cannot be read: " in message and why in message
+
+
+def test_bad_images_among_good_ones_are_named_and_skipped(command, tmp_path, tiny_dataset):
+    images = tmp_path / "images"
+    shutil.copytree(tiny_dataset.parent / "images/val", images)
+    good = (images / "000000.jpg").read_bytes()
+    for how in ("cut", "empty", "text"):
+        (images / f"{how}.jpg").write_bytes(broken(good, how))
+    (images / "film.mp4").write_bytes(b"no film")
+    (images / "phone.heic").write_bytes(good)
+    code, output, errors = command("detect", "--source", images, "--save-csv")
+    assert (code, errors) == (0, "")
+    for name in ("cut.jpg", "empty.jpg", "text.jpg", "film.mp4", "phone.heic"):
+        assert output.count(f"{name}' skipped: ") == 1
+    assert "\n4 images, 5 skipped, " in output
+    assert len(list((tmp_path / "runs/exp").glob("*.jpg"))) == 4
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "film.mp4"])
@@ -415,9 +430,18 @@ def test_source_that_is_no_image(command, nothing_written, tmp_path, name):
     assert name in command.fails("detect", "--source", tmp_path / name)
 
 
-@pytest.mark.parametrize("source", ["0", "rtsp://camera/1", "nothing/*.jpg"])
-def test_source_that_is_no_file(command, nothing_written, source):
-    assert f"--source '{source}'" in command.fails("detect", "--source", source)
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("99", "--source: camera 99 does not give a frame"),
+        ("rtsp://127.0.0.1:9/1", "--source: 'rtsp://127.0.0.1:9/1' does not give a frame"),
+        ("https://me:secret@127.0.0.1/1.mp4", "'https://***@127.0.0.1/1.mp4' cannot be fetched: YOLOV5_OFFLINE is set"),
+        ("nothing/*.jpg", "--source 'nothing/*.jpg': no files there"),
+    ],
+)
+def test_source_that_is_no_file(command, nothing_written, monkeypatch, source, said):
+    monkeypatch.setattr("utils.data.sources.stream.Patience.pause_after", lambda *_: 0.01)
+    assert said in command.fails("detect", "--source", source)
 
 
 @pytest.mark.parametrize("script", ["train", "val"])
@@ -567,7 +591,7 @@ def test_malicious_weights_are_refused_by_name_and_not_run(command, nothing_writ
 @pytest.mark.parametrize(
     ("script", "name", "said"),
     [
-        ("detect", "model.onnx", "are in no known format; known are *.pt, *.torchscript"),
+        ("detect", "model.xyz", "are in no known format; known are *.pt, *.torchscript"),
         ("val", "model", "are in no known format"),
         ("detect", "model.torchscript", "is not a TorchScript file written by export.py"),
         ("export", "model.torchscript", "is an exported model already"),

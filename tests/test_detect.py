@@ -1,8 +1,11 @@
 """detect.py as a command."""
 
+import io
+import json
 import re
 import shutil
 from pathlib import Path
+from unittest.mock import patch
 
 import cv2
 import numpy as np
@@ -11,7 +14,10 @@ import torch
 
 import detect
 from models.yolo import Model
+from tests.data.sources.media import FPS, serve_streams, write_video
+from tests.golden_data import load_golden, shared_path
 from utils.checkpoint import Checkpoint, write_checkpoint
+from utils.data.sources.stream import Patience
 from utils.errors import UserError
 from utils.eval.operating_point import OperatingPoint, save_operating_point
 
@@ -154,4 +160,72 @@ def test_the_speed_counts_only_readable_images(eager_weights, pictures, tmp_path
     shutil.copytree(pictures / "a", folder)
     (folder / "broken.jpg").write_bytes(b"no image")
     run(eager_weights, folder, tmp_path / "runs")
-    assert "'" + str(folder / "broken.jpg") + "' skipped" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "'" + str(folder / "broken.jpg") + "' skipped" in output and "\n2 images, 1 skipped, " in output
+
+
+def test_images_and_videos_together(eager_weights, pictures, tmp_path):
+    """One of each; every frame has its labels, every file its annotated copy, and tables name them all."""
+    shutil.copytree(pictures / "a", tmp_path / "mixed")
+    write_video(tmp_path / "mixed/x.avi")
+    options = {"save_txt": True, "save_csv": True, "save_json": True, "vid_stride": 4, "conf_thres": 0.6}
+    folder = run(eager_weights, tmp_path / "mixed", tmp_path / "runs", **options)
+    frames = ["x2_1", "x2_5", "x2_9"]
+    expected = [f"labels/{name}.txt" for name in ["x", *frames, "y"]]
+    assert files_of(folder) == [*expected, "predictions.csv", "predictions.json", "x.jpg", "x2.mp4", "y.png"]
+    names = [row["image_id"] for row in json.loads((folder / "predictions.json").read_text())]
+    assert list(dict.fromkeys(names)) == ["x", "y", *frames], "in the order of the frames"
+    capture = cv2.VideoCapture(str(folder / "x2.mp4"))
+    assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(FPS / 4) and capture.get(cv2.CAP_PROP_FRAME_COUNT) == 3
+    assert [capture.get(side) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)] == [64, 48]
+
+
+def rows_of_json(folder: Path) -> list[tuple]:
+    rows = json.loads((folder / "predictions.json").read_text())
+    return [(row["image_id"], row["category_id"], *row["bbox"], row["score"]) for row in rows]
+
+
+def test_batches_find_the_same(tmp_path):
+    for picture in sorted(shared_path("datasets/coco128/images/train2017").glob("*.jpg"))[:13]:
+        shutil.copy(picture, tmp_path)
+    weights = shared_path("weights/yolov5n.pt")
+    common = {"save_json": True, "nosave": True, "imgsz": 160, "device": "cpu", "project": str(tmp_path / "runs")}
+    single, batched = (
+        rows_of_json(detect.run(weights=str(weights), source=str(tmp_path), batch_size=size, **common))
+        for size in (1, 4)
+    )
+    assert [row[:2] for row in single] == [row[:2] for row in batched] and len(single) > 20
+    np.testing.assert_allclose([row[2:] for row in batched], [row[2:] for row in single], atol=2e-3)
+
+
+def test_bus_equals_v61(tmp_path):
+    golden = load_golden("detections.json")["v61"]
+    case = next(
+        one for one in golden if (one["imgsz"] == [640, 640] and one["args"] == {}) or one["option"] == "default"
+    )
+    options = {"nosave": True, "save_json": True, "device": "cpu", "project": str(tmp_path), **case["args"]}
+    image, weights = shared_path(f"images/{case['image']}"), shared_path("weights/yolov5n.pt")
+    folder = detect.run(weights=str(weights), source=str(image), imgsz=case["imgsz"], **options)
+    rows = rows_of_json(folder)
+    corners = [[left, top, left + width, top + height] for _, _, left, top, width, height, _ in rows]
+    assert [row[1] for row in rows] == case["cls"]
+    np.testing.assert_allclose(corners, case["xyxy"], atol=0.5)
+    np.testing.assert_allclose([row[6] for row in rows], case["conf"], atol=1e-3)
+
+
+def test_images_on_standard_input(eager_weights, pictures, tmp_path, monkeypatch):
+    content = (pictures / "a/x.jpg").read_bytes() + (pictures / "a/y.png").read_bytes()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(content))))
+    assert files_of(run(eager_weights, "-", tmp_path)) == ["stdin1.jpg", "stdin2.png"]
+
+
+def test_stream_and_end_to_end_delay(eager_weights, tmp_path, capsys):
+    with serve_streams() as streams:
+        (tmp_path / "all.streams").write_text(f"{streams.url}/few?a\n{streams.url}/few?b\n")
+        streams.most = 2
+        with patch.object(Patience, "pause_after", lambda *_: 0.01):
+            folder = run(eager_weights, tmp_path / "all.streams", tmp_path / "runs", batch_size=2)
+    output = capsys.readouterr().out
+    assert len(list(folder.glob("http_127.0.0.1_*_few*.mp4"))) == 2
+    assert re.search(r"\n0: 64x64 .*Done\. \(\d\.\d{3}s, \d+ ms after it was taken\)\n", output)
+    assert re.search(r"\nDelay from taking a frame to having its results: \d+ ms, longest \d+ ms\n", output)

@@ -73,14 +73,24 @@ def worker_count(limit: int, batch_size: int) -> int:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch compute on the CPU with one thread, inside a ``with`` block or, as a decorator, a function."""
+def torch_threads(wanted: int) -> Iterator[None]:
+    """Let torch compute on the CPU with so many threads, inside a ``with`` block or, as a decorator, a function.
+
+    This holds for the calling thread; others that have used torch before are not disturbed.
+    """
     count = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(wanted)
     try:
         yield
     finally:
         torch.set_num_threads(count)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute on the CPU with one thread, see `torch_threads`."""
+    with torch_threads(1):
+        yield
 
 
 def synchronize(device: torch.device) -> None:

@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -58,6 +58,12 @@ def progress(items: Iterable[Item], description: str, total: int | None = None, 
         disable=not sys.stderr.isatty() or not LOGGER.isEnabledFor(logging.WARNING),
         bar_format="{desc} {percentage:3.0f}%|{bar:10}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}]",
     )
+
+
+def speed_line(milliseconds: Sequence[float], shape: tuple[int, ...]) -> str:
+    """Return v6.1's line of times an image: preparing, inference, suppression; and the (B, C, H, W) of the input."""
+    times = "{:.1f}ms pre-process, {:.1f}ms inference, {:.1f}ms NMS".format(*milliseconds)
+    return f"Speed: {times} per image at shape {shape}"
 
 
 def bold(text: str) -> str:

@@ -19,6 +19,7 @@ class Web:
         redirects: path -> URL.
         etag: changes when the files do.
         asked: (path, Range header) of every request.
+        handler: answers requests.
     """
 
     url: str = ""
@@ -29,6 +30,7 @@ class Web:
     redirects: dict[str, str] = field(default_factory=dict)
     etag: str = '"1"'
     asked: list[tuple[str, str | None]] = field(default_factory=list)
+    handler: type[BaseHTTPRequestHandler] = BaseHTTPRequestHandler
 
 
 @contextmanager
@@ -55,6 +57,8 @@ def serve() -> Iterator[Web]:
             start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and web.ranges else 0
             self.send_response(206 if start else 200)
             self.send_header("Content-Length", str(len(content) - start))
+            if start:
+                self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
             self.send_header("ETag", web.etag)
             if web.ranges:
                 self.send_header("Accept-Ranges", "bytes")
@@ -65,7 +69,9 @@ def serve() -> Iterator[Web]:
         def log_message(self, *_):
             pass
 
+    web.handler = Handler
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.handle_error = lambda *_: None  # clients may leave
     web.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()

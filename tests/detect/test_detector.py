@@ -10,9 +10,10 @@ import torch
 
 from models.formats import load_backend
 from tests.golden_data import load_golden, shared_path
-from utils.data.sources import Frame, read_image
+from utils.data.pixels import read_image
+from utils.data.sources import Frame
 from utils.detect.detector import Detections, DetectionSettings, Detector, describe
-from utils.detect.sinks import CropSink, ImageSink, LabelSink
+from utils.detect.sinks import CropSink, ImageSink, LabelSink, Painter
 from utils.errors import UserError
 
 CPU = torch.device("cpu")
@@ -37,7 +38,8 @@ def test_bus_equals_v61(case):
     image = read_image(shared_path(f"images/{case['image']}"))
     backend = load_backend([shared_path("weights/yolov5n.pt")], CPU, augment=case["option"] == "augment")
     settings = settings_of(case)
-    detections, input_hw = Detector(backend, backend.meta.stride, settings, CPU)(image)
+    detected = Detector(backend, backend.meta.stride, settings, CPU)(image)
+    detections, input_hw = detected.detections, detected.input_hw
     assert list(input_hw) == case["net_hw"]
     assert detections.classes.tolist() == case["cls"]
     np.testing.assert_allclose(detections.boxes.reshape(-1, 4), np.reshape(case["xyxy"], (-1, 4)), atol=0.5)
@@ -64,9 +66,9 @@ def one_box_at(row: list[float], classes: int = 2):
 def test_boxes_return_to_the_pixels_of_the_image():
     image = np.zeros((100, 200, 3), np.uint8)  # 32 x 64 in the network, 16 px of padding above and below
     detector = Detector(one_box_at([32, 32, 16, 8]), 32, DetectionSettings((64, 64), exact_shape=True), CPU)
-    detections, _ = detector(image)
-    np.testing.assert_allclose(detections.boxes, [[75, 37.5, 125, 62.5]], atol=1e-4)
-    assert all(clock.seconds > 0 for clock in detector.clocks)
+    detected = detector(image)
+    np.testing.assert_allclose(detected.detections.boxes, [[75, 37.5, 125, 62.5]], atol=1e-4)
+    assert all(seconds > 0 for seconds in detected.seconds)
 
 
 def detections_of(*rows: tuple) -> Detections:
@@ -115,7 +117,7 @@ def test_crops_have_a_margin_and_numbers(tmp_path):
 def test_annotated_images_differ_by_what_is_hidden(tmp_path, hide_labels, hide_scores):
     digests = set()
     for hide in ((False, False), (hide_labels, hide_scores)):
-        ImageSink(tmp_path, NAMES, 2, *hide).write(frame("c.png"), TWO)
+        ImageSink(tmp_path, Painter(NAMES, 2, *hide)).write(frame("c.png"), TWO)
         digests.add(hashlib.sha256((tmp_path / "c.png").read_bytes()).hexdigest())
     assert len(digests) == (2 if hide_labels or hide_scores else 1)
     picture = cv2.imread(str(tmp_path / "c.png"))
@@ -123,5 +125,5 @@ def test_annotated_images_differ_by_what_is_hidden(tmp_path, hide_labels, hide_s
 
 
 def test_nothing_found_leaves_the_image_as_it_is(tmp_path):
-    ImageSink(tmp_path, NAMES).write(frame("d.png"), NONE)
+    ImageSink(tmp_path, Painter(NAMES)).write(frame("d.png"), NONE)
     assert (cv2.imread(str(tmp_path / "d.png")) == frame().image).all()

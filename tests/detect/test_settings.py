@@ -49,7 +49,7 @@ def test_each_class_is_kept_from_its_own_score_on():
         row[0] += 10 * index  # no overlap
     settings = DetectionSettings((64, 64), 0.2, class_confidence={0: 0.4, 1: 0.2, 2: 0.3}, exact_shape=True)
     detector = Detector(lambda images: torch.tensor([rows]), 32, settings, torch.device("cpu"))
-    found, _ = detector(np.zeros((64, 64, 3), np.uint8))
+    found = detector(np.zeros((64, 64, 3), np.uint8)).detections
     assert found.classes.tolist() == [0, 2, 1]
     np.testing.assert_allclose(found.scores, [0.45, 0.35, 0.25])
 

@@ -9,7 +9,9 @@ import torch
 from torch import nn
 
 import detect
-from models.formats.torchscript import export
+from models.formats.facts import facts_of
+from models.formats.settings import ExportSettings
+from models.formats.torchscript import export, write_facts
 from models.yolo import Model
 from utils.detect.visualize import GAP, TILE, Gate, RowWatch, draw_gate, feature_grid, measure_gate, spread_over_image
 from utils.errors import UserError
@@ -77,7 +79,9 @@ def test_predictions_stay_the_same(tiny_nam_weights, picture, tmp_path):
 
 def test_other_formats_and_ensembles_are_refused_in_one_line(tiny_config, tiny_weights, tmp_path):
     script = tmp_path / "tiny.torchscript"
-    export(Model(tiny_config).eval(), script, (64, 64), 1)
+    settings, model = ExportSettings((64, 64)), Model(tiny_config).eval()
+    export(model, script, settings)
+    write_facts(script, facts_of(model, settings, tiny_weights))
     (tmp_path / "broken.jpg").write_bytes(b"no image")  # not read before the refusal
     for weights, said in (([str(script)], "tiny.torchscript"), ([str(tiny_weights)] * 2, "got 2 files")):
         with pytest.raises(UserError, match=r"--visualize .*name one \.pt file") as error:

@@ -38,11 +38,19 @@ def read_image(path: Path, channels: int = 3, shrink: int = 1) -> np.ndarray | N
     """
     try:
         data = np.fromfile(path, np.uint8)
-        if not len(data):
-            return None
+    except OSError:
+        return None
+    return decode_image(data, path, channels, shrink)
+
+
+def decode_image(data: np.ndarray, path: Path | str, channels: int = 3, shrink: int = 1) -> np.ndarray | None:
+    """Do as :func:`read_image` for a file of which the (n,) uint8 content is known; ``path`` is for messages."""
+    if not len(data):
+        return None
+    try:
         pages = _decode_one(data, _flags(data, channels, shrink)) if channels in CONVERTED else []
         pages = pages or _decode_all(data)  # also of what cannot be converted: to say why
-    except (OSError, cv2.error):
+    except cv2.error:
         return None
     if not pages:
         return None
@@ -116,7 +124,7 @@ def _turn(image: np.ndarray, orientation: int) -> np.ndarray:
     return image[::-1] if orientation in UPSIDE_DOWN else image
 
 
-def _to_eight_bits(image: np.ndarray, path: Path) -> np.ndarray:
+def _to_eight_bits(image: np.ndarray, path: Path | str) -> np.ndarray:
     """Scale 0..65535 to 0..255, rounded; images of 8 bits stay as they are."""
     if image.dtype == np.uint16:
         image = ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)

@@ -1,7 +1,8 @@
-"""Where detections go: annotated images, label files, crops."""
+"""Where the detections of an image go: annotated images, label files, crops."""
 
+import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -13,48 +14,82 @@ from utils.data.sources import Frame
 from utils.detect.detector import Detections
 from utils.eval.draw import class_colour, draw_detections
 from utils.eval.sinks import format_labels, save_picture
-from utils.files import atomic_write, increment_path, safe_name
+from utils.files import atomic_write, safe_name
 
 WRITABLE = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 CROP_GAIN, CROP_MARGIN = 1.02, 10  # factor on the sides, then px added to them (v6.1)
 
 
 class Sink(Protocol):
-    """Takes the detections of one frame after the other."""
+    """Takes the detections of one frame after the other.
+
+    Attributes:
+        in_order: frames must come in their order; else several may come at the same time, in several threads.
+    """
+
+    in_order: bool
 
     def write(self, frame: Frame, detections: Detections) -> None:
         """Take one frame."""
 
+    def close(self) -> None:
+        """Finish what is open; called once, after an interruption, too."""
 
-@dataclass
-class ImageSink:
-    """Writes each image with its boxes, under its own name.
+
+class SeparateFiles:
+    """A sink whose frames have files of their own: they may come in any order, and nothing stays open."""
+
+    in_order = False
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+@dataclass(frozen=True)
+class Painter:
+    """Draws boxes and their labels.
 
     Attributes:
-        folder: where the images go.
         names: class names by index.
         line_width: px.
         hide_labels: draw boxes without text. hide_scores: leave the score out of the text.
     """
 
-    folder: Path
     names: Mapping[int, str]
     line_width: int = 3
     hide_labels: bool = False
     hide_scores: bool = False
 
-    def write(self, frame: Frame, detections: Detections) -> None:
-        """Write one image; the best detections are drawn last and lie on top."""
+    def draw(self, image: np.ndarray, detections: Detections) -> np.ndarray:
+        """Return a picture of (H, W, C) ``image``; the best detections are drawn last and lie on top."""
         order = np.arange(len(detections))[::-1]
         labels = [self._label(detections.classes[i], detections.scores[i]) for i in order]
         colours = [class_colour(int(detections.classes[i])) for i in order]
-        picture = draw_detections(frame.image, detections.boxes[order], labels, colours, self.line_width)
-        save_picture(self.folder / f"{frame.name}{_writable_suffix(frame.path)}", picture)
+        return draw_detections(image, detections.boxes[order], labels, colours, self.line_width)
 
     def _label(self, class_index: int, score: float) -> str:
         if self.hide_labels:
             return ""
         return self.names[int(class_index)] if self.hide_scores else f"{self.names[int(class_index)]} {score:.2f}"
+
+
+@dataclass
+class ImageSink(SeparateFiles):
+    """Writes each image with its boxes, under its own name. Frames of clips are not for it.
+
+    Attributes:
+        folder: where the images go.
+        painter: draws them.
+    """
+
+    folder: Path
+    painter: Painter
+
+    def write(self, frame: Frame, detections: Detections) -> None:
+        """Write one image."""
+        if frame.clip is None:
+            picture = self.painter.draw(frame.image, detections)
+            save_picture(self.folder / f"{frame.name}{_writable_suffix(frame.path)}", picture)
 
 
 def _writable_suffix(path: Path) -> str:
@@ -63,16 +98,19 @@ def _writable_suffix(path: Path) -> str:
 
 
 @dataclass
-class LabelSink:
+class LabelSink(SeparateFiles):
     """Writes ``<stem>.txt`` with a line an object, worst first, from boxes rounded to whole pixels (v6.1).
 
     Attributes:
         folder: where the files go.
         with_scores: append the score to each line.
+        corners: lines are ``class left top right bottom``, as later versions have it, instead of ``class x y w h``; of
+            the image's width and height in either case.
     """
 
     folder: Path
     with_scores: bool = False
+    corners: bool = False
 
     def write(self, frame: Frame, detections: Detections) -> None:
         """Write the file of one image in which something was found."""
@@ -80,12 +118,21 @@ class LabelSink:
             return
         columns = [detections.boxes.round(), detections.scores[:, None], detections.classes[:, None]]
         rows = torch.from_numpy(np.concatenate(columns, 1)[::-1].astype(np.float32))
+        lines = format_corners if self.corners else format_labels
         with atomic_write(self.folder / f"{frame.name}.txt") as temporary:
-            temporary.write_text(format_labels(rows, frame.image.shape[:2], self.with_scores), encoding="utf-8")
+            temporary.write_text(lines(rows, frame.image.shape[:2], self.with_scores), encoding="utf-8")
+
+
+def format_corners(detections: torch.Tensor, size_hw: tuple[int, int], with_scores: bool = False) -> str:
+    """Return lines ``class left top right bottom [score]``; see ``format_labels`` for the arguments."""
+    height, width = size_hw
+    boxes = detections[:, :4] / detections.new_tensor([width, height, width, height])
+    rows = torch.cat((detections[:, 5:6], boxes, detections[:, 4 : 4 + with_scores]), 1)
+    return "".join(" ".join(f"{value:g}" for value in row) + "\n" for row in rows.tolist())
 
 
 @dataclass
-class CropSink:
+class CropSink(SeparateFiles):
     """Writes each object as an image of its own, ``<class name>/<stem>[N].jpg``.
 
     Attributes:
@@ -95,14 +142,31 @@ class CropSink:
 
     folder: Path
     names: Mapping[int, str]
+    _claimed: set[str] = field(default_factory=set, init=False)  # files that other threads are about to write
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def write(self, frame: Frame, detections: Detections) -> None:
         """Cut out the objects of one image, worst first."""
+        numbers: dict[Path, int] = {}
         for box, class_index in zip(detections.boxes[::-1], detections.classes[::-1], strict=True):
             centred = xyxy_to_xywh(box.round())
             centred[2:] = centred[2:] * CROP_GAIN + CROP_MARGIN
             left, top, right, bottom = clip_boxes(xywh_to_xyxy(centred), frame.image.shape[:2]).astype(int)
             folder = self.folder / safe_name(self.names[int(class_index)])
-            path = increment_path(folder / f"{frame.name}.jpg")
             if right > left and bottom > top:
+                numbers[folder] = number = self._claim(folder, frame.name, numbers.get(folder, 0) + 1)
+                path = _numbered(folder, frame.name, number)
                 save_picture(path, frame.image[top:bottom, left:right])
+                self._claimed.discard(str(path).lower())
+
+    def _claim(self, folder: Path, stem: str, number: int) -> int:
+        """Return the first number from ``number`` on that is free: ``a2.jpg`` may be of image "a" or of "a2"."""
+        with self._lock:
+            while (path := _numbered(folder, stem, number)).exists() or str(path).lower() in self._claimed:
+                number += 1
+            self._claimed.add(str(path).lower())
+        return number
+
+
+def _numbered(folder: Path, stem: str, number: int) -> Path:
+    return folder / f"{stem}{number if number > 1 else ''}.jpg"

@@ -102,11 +102,15 @@ class StageSink:
 
     Attributes:
         folder: the run folder.
-        watch: saw the network look at the image that is written.
+        watch: saw the network look at the image that is written, last of all.
     """
 
     folder: Path
     watch: RowWatch
+    in_order = True
+
+    def close(self) -> None:
+        """Do nothing: each file is complete when it is written."""
 
     def write(self, frame: Frame, detections: Detections) -> None:
         """Write the pictures of one image."""

@@ -6,7 +6,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import cv2
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -105,6 +104,8 @@ def _truetype_patch(text: str, background: Colour, ink: Colour, line_width: int)
 @lru_cache(maxsize=8)
 def _font(size: int) -> ImageFont.FreeTypeFont:
     """Load the font that matplotlib ships, so that nothing has to be downloaded."""
+    import matplotlib  # most labels do not need it, and it takes a while
+
     return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")), size)
 
 

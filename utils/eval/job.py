@@ -21,11 +21,11 @@ from utils.eval.evaluate import Evaluation, EvaluationSettings, Sink, evaluate
 from utils.eval.findings import Findings
 from utils.eval.operating_point import OperatingPoint, save_operating_point
 from utils.eval.options import FULL_CONFIDENCE, ValOptions
-from utils.eval.report import Leavings, measure, speed_line
+from utils.eval.report import Leavings, measure
 from utils.eval.sinks import LabelFileSink
 from utils.eval.study import STUDY_SIZES, short_names, study
 from utils.files import make_run_folder
-from utils.log import LOGGER
+from utils.log import LOGGER, speed_line
 from utils.options import given_options
 from utils.sizes import fit_size
 

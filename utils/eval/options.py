@@ -47,6 +47,7 @@ class ValOptions:
     name: str = option("exp", "name of this run's folder")
     exist_ok: bool = option(False, "write into that folder even if it is there")
     half: bool = option(False, "FP16 inference, CUDA only")
+    dnn: bool = option(False, "run ONNX files by OpenCV")
 
     @property
     def split(self) -> str:

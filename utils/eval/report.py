@@ -101,9 +101,3 @@ def _in_coco_style(findings: Findings, result: Evaluation) -> CocoMetrics | None
     for line in coco.lines(result.metrics) if coco else [MISSING_HINT]:
         LOGGER.info(line)
     return coco
-
-
-def speed_line(milliseconds: Sequence[float], shape: tuple[int, ...]) -> str:
-    """Return v6.1's line of times an image: preparing, inference, suppression; and the (B, C, H, W) of the input."""
-    times = "{:.1f}ms pre-process, {:.1f}ms inference, {:.1f}ms NMS".format(*milliseconds)
-    return f"Speed: {times} per image at shape {shape}"
