@@ -1,58 +1,70 @@
-"""Write a model in another format: ``python export.py --weights W --include torchscript``."""
+"""Write a model in other formats, and prove that they see the same: ``python export.py --weights W --include onnx``."""
 
-import importlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from utils.errors import UserError, near_matches
-from utils.options import describe_options, make_options, option, run_command
-
-
-@dataclass
-class ExportOptions:
-    """Options of export.py, with v6.1's names and defaults."""
-
-    weights: list[str] = option([], "model files, exported in turn [newest trained best.pt, else yolov5s.pt]")
-    plugins: list[str] = option([], "Python files with layers of your own", action="extend")
-    imgsz: list[int] = option([640], "network input: one side, or height and width, px", "--img", "--img-size")
-    batch_size: int = option(1, "images a call", least=1)
-    include: list[str] = option(["torchscript"], "formats to write: torchscript")
+from utils.errors import UserError
+from utils.export.options import ExportOptions
+from utils.options import describe_options, make_options, run_command
 
 
 def main(options: ExportOptions) -> list[Path]:
-    """Write every format asked for, and return the files."""
-    from models.formats import FORMATS, format_of
-    from models.formats.pytorch import build_model
+    """Write every format asked for, and return the files; if one fails, the others are written all the same.
+
+    Raises:
+        UserError: the options make no sense, something is missing, or a format failed.
+    """
+    from models.exporting import make_work
+    from models.formats import FORMATS
     from models.plugins import load_plugins
-    from utils.checkpoint import read_checkpoint
+    from utils.device import describe_device, select_device
+    from utils.export.checks import check_options, check_packages, chosen_formats
+    from utils.export.data import load_data
     from utils.log import LOGGER, set_up_logging
-    from utils.sizes import input_size
-    from utils.weights import newest_weights
 
     set_up_logging()
     LOGGER.info(describe_options("export", options))
+    known = {row.argument: row for row in FORMATS if row.argument}
+    rows = chosen_formats(options.include, known)
+    device = select_device(options.device)
+    check_options(options, rows, known, device)
+    sources = checked_sources(options)
+    check_packages(rows, may_stay_unproven=options.force)
+    LOGGER.info(f"YOLOv5-NAM {describe_device(device)}")
     load_plugins(options.plugins)
-    writers = {row.argument: row for row in FORMATS if row.argument}
-    for name in options.include:
-        if name.lower() not in writers:
-            raise UserError(
-                f"--include {name}: unknown format{near_matches(name, writers)}; known: {', '.join(writers)}"
-            )
-    written = []
-    for weights in [Path(name) for name in options.weights] or [newest_weights()]:
+    data = load_data(options, rows)
+    works = [make_work(weights, options, device, data) for weights in sources]
+    written, failures = [], []
+    for work in works:
+        for row in rows:
+            try:
+                written.append(work.write(row))
+            except UserError as error:
+                failures.append(str(error))
+                LOGGER.error(f"{row.name} failed: {error}")
+    if written:
+        LOGGER.info(f"Detect with: python detect.py --weights {written[-1]}")
+    if failures:
+        count = f"{len(failures)} of {len(works) * len(rows)} exports failed, the first: " if len(written) else ""
+        raise UserError(f"{count}{failures[0]}")
+    return written
+
+
+def checked_sources(options: ExportOptions) -> list[Path]:
+    """Return the files to export.
+
+    Raises:
+        UserError: one is missing, or is no checkpoint.
+    """
+    from models.formats import check_weights, format_of
+    from utils.weights import newest_weights
+
+    sources = [Path(name) for name in filter(None, options.weights)] or [newest_weights()]
+    for weights in sources:
         if format_of(weights).argument:
             raise UserError(f"--weights '{weights}' is an exported model already; export from its .pt file")
-        model = build_model(read_checkpoint(weights), weights).fuse().requires_grad_(False)
-        size_hw = input_size(options.imgsz, model.largest_stride)
-        for name in options.include:
-            row = writers[name.lower()]
-            path = weights.with_suffix(row.suffix)
-            importlib.import_module(row.module).export(model, path, size_hw, options.batch_size)
-            LOGGER.info(f"{row.name}: {path} ({path.stat().st_size / 1e6:.1f} MB)")
-            written.append(path)
-    LOGGER.info(f"Detect with: python detect.py --weights {written[-1]}")
-    return written
+        check_weights(weights)
+    return sources
 
 
 def run(**options: Any) -> list[Path]:

@@ -13,10 +13,8 @@ process.
 import argparse
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
@@ -25,6 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.processes import run_command  # noqa: E402
 from benchmarks.side_by_side import COLUMNS, append_rows, copy_data_set, describe_machine  # noqa: E402
 
 CLASSES = 80
@@ -74,18 +73,8 @@ COMMANDS: dict[str, Callable[[Job, int], list[str]]] = {
 
 def run(name: str, python: str, job: Job, epochs: int, threads: int) -> tuple[float, float]:
     """Train; return seconds, and the peak memory of the largest process in GB."""
-    limits = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"}
-    log = job.project / f"{name}.log"
-    start = time.perf_counter()
-    with log.open("w") as output:
-        command = [python, *COMMANDS[name](job, epochs)]
-        process = subprocess.Popen(
-            command, cwd=job.project, env=os.environ | limits, stdout=output, stderr=output, stdin=subprocess.DEVNULL
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"{name} failed:\n" + "\n".join(log.read_text().strip().splitlines()[-12:]))
-    return time.perf_counter() - start, usage.ru_maxrss / 1e6
+    spent = run_command([python, *COMMANDS[name](job, epochs)], job.project, threads)
+    return spent.seconds, spent.megabytes / 1000
 
 
 def make_job(options: argparse.Namespace, folder: Path) -> Job:

@@ -5,14 +5,13 @@ the clock counts, so that each finds its own cache. Peak memory of each, worker 
 """
 
 import os
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import yaml
 
+from benchmarks.processes import run_command
 from benchmarks.side_by_side import ROOT, copy_data_set
 from utils.data.config import load_dataset_config
 
@@ -64,10 +63,10 @@ def whole_processes(
     for turn in range(rounds + 1):
         for name, python in pythons.items():
             words = COMMANDS[name](python, Path(weights).resolve(), sets[name])
-            seconds, spent = _run(words, folder / name, threads)
+            spent = run_command(words, folder / name, threads)
             if turn:
-                rates[name].append(count / seconds)
-            print(f"{name}: {seconds:.1f} s, {spent}", file=sys.stderr, flush=True)
+                rates[name].append(count / spent.seconds)
+            print(f"{name}: {spent}", file=sys.stderr, flush=True)
     return rates
 
 
@@ -79,26 +78,3 @@ def _copy(images: Path, names: dict[int, str], workspace: Path) -> Path:
     content = {"path": str(workspace / "data"), "train": inside, "val": inside, "nc": len(names), "names": names}
     file.write_text(yaml.safe_dump(content))
     return file
-
-
-def _run(words: list[str], workspace: Path, threads: int) -> tuple[float, str]:
-    """Run a command to its end; return its seconds, and in words the processors' seconds and its most memory.
-
-    Raises:
-        SystemExit: it failed; its last words are shown.
-    """
-    private = {"YOLO_CONFIG_DIR": str(workspace), "YOLOV5_CACHE_DIR": str(workspace), "YOLOV5_OFFLINE": "1"}
-    settings = {"OMP_NUM_THREADS": str(threads), "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1", "YOLO_OFFLINE": "1"}
-    start = time.perf_counter()
-    with (workspace / "output.txt").open("w") as log:
-        process = subprocess.Popen(
-            words, cwd=workspace, env={**os.environ, **private, **settings}, stdout=log, stderr=subprocess.STDOUT
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        last = (workspace / "output.txt").read_text(errors="replace").strip().splitlines()[-8:]
-        raise SystemExit(f"{' '.join(words)} failed:\n" + "\n".join(last))
-    megabytes = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
-    return seconds, f"{usage.ru_utime + usage.ru_stime:.1f} s of processors, {megabytes:.0f} MB"

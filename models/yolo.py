@@ -113,6 +113,8 @@ class Model(nn.Module):
         nc: number of classes; overrides the YAML.
         anchors: anchors per level, as a number; overrides the YAML.
         source: what errors call a mapping.
+        strides: one of each level, px, where they are known; else the network is tried on an empty image, which finds
+            them, and layers that do not fit together.
 
     Attributes:
         model: the layers in a row. yaml: the mapping in force. names: class names by index.
@@ -131,6 +133,7 @@ class Model(nn.Module):
         nc: int | None = None,
         anchors: float | None = None,
         source: str = "model YAML",
+        strides: list[float] | None = None,
     ) -> None:
         super().__init__()
         if isinstance(cfg, dict):
@@ -157,7 +160,9 @@ class Model(nn.Module):
             raise UserError(f"{self.yaml_file}: {error}") from error
         if not isinstance(self.model[-1], Detect):
             raise UserError(f"{self.yaml_file}: the last row is {self.rows[-1].type}, expected Detect")
-        self.detect.set_strides(measure_strides(self))
+        if not strides or len(strides) != self.detect.nl or min(strides) <= 0:
+            strides = measure_strides(self)
+        self.detect.set_strides(strides)
         self.detect.initialise_biases()
 
     @property

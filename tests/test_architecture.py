@@ -9,7 +9,8 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parents[1]
 SCRIPTS = ("train", "val", "detect", "export")
-WIRING = ("models.__init__", "models.loading", "utils.serve.__main__")  # put parts together, for the scripts, too
+# They put parts together, as the scripts do.
+WIRING = ("models.__init__", "models.exporting", "models.loading", "utils.serve.__main__")
 FILES = sorted(
     path.relative_to(PROJECT) for folder in ("models", "utils") for path in (PROJECT / folder).rglob("*.py")
 ) + [Path(f"{script}.py") for script in SCRIPTS]

@@ -35,6 +35,7 @@ def run(*words: object) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_plugin_page_in_its_own_words(plugin, tiny_weights, tiny_dataset, tmp_path):
     """Every command of the page, with the reader's files in place of the page's."""
     assert len([line for line in plugin.read_text().splitlines() if line.strip()]) <= 30

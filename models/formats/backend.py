@@ -26,9 +26,15 @@ class Metadata:
 
 
 class Backend(Protocol):
-    """A loaded model, whatever its format."""
+    """A loaded model, whatever its format. It may be called by several threads at once.
+
+    Attributes:
+        meta: see Metadata.
+        parallel: calls at the same time by which the work gets done the fastest.
+    """
 
     meta: Metadata
+    parallel: int
 
     def __call__(self, images: Tensor) -> Tensor:
         """Predict.

@@ -1,5 +1,6 @@
 """PyTorch checkpoints, of this project and of YOLOv5."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -7,10 +8,14 @@ from torch import Tensor
 
 from models.augmented import predict_augmented
 from models.formats.backend import Metadata
+from models.formats.settings import LoadSettings
 from models.plugins import require_plugins
 from models.yolo import Model
 from utils.checkpoint import Checkpoint, read_checkpoint
+from utils.device import torch_threads
 from utils.errors import UserError
+
+MOST_PARALLEL = 8  # calls; Python itself is busy between the layers, and of that only one call at a time is
 
 
 def build_model(checkpoint: Checkpoint, source: Path) -> Model:
@@ -21,7 +26,7 @@ def build_model(checkpoint: Checkpoint, source: Path) -> Model:
             with them.
     """
     require_plugins(checkpoint.plugins, source)
-    model = Model(checkpoint.yaml)
+    model = Model(checkpoint.yaml, strides=checkpoint.stride)  # it was tried before it was trained
     try:
         model.load_state_dict(checkpoint.state)
     except RuntimeError as error:
@@ -33,12 +38,26 @@ def build_model(checkpoint: Checkpoint, source: Path) -> Model:
 
 
 class PyTorchBackend:
-    """A checkpoint run by torch, fused and channels last; with ``augment``, on several views of every image."""
+    """A checkpoint run by torch, fused and channels last; with ``augment``, on several views of every image.
 
-    def __init__(self, model: Model, device: torch.device, half: bool = False, augment: bool = False) -> None:
+    On a CPU, several calls at the same time with few threads each get more done than one with all: small layers leave
+    threads without work. ``parallel`` calls share the threads that torch has been given.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        device: torch.device,
+        half: bool = False,
+        augment: bool = False,
+        parallel: int | None = None,
+    ) -> None:
         self.device = device
         self.dtype = torch.float16 if half else torch.float32
         self.augment = augment
+        threads = torch.get_num_threads()
+        self.parallel = min(parallel or 1, threads, MOST_PARALLEL) if device.type == "cpu" else 1
+        self._threads = threads // self.parallel
         self.model = model.fuse().eval().requires_grad_(False)
         self.model.to(device, self.dtype).to(memory_format=torch.channels_last)
         self.meta = Metadata(
@@ -49,10 +68,12 @@ class PyTorchBackend:
     def __call__(self, images: Tensor) -> Tensor:
         """Predict; see Backend."""
         images = images.to(self.device, self.dtype, memory_format=torch.channels_last)
-        decoded = predict_augmented(self.model, images) if self.augment else self.model(images)[0]
+        with torch_threads(self._threads) if self.parallel > 1 else nullcontext():
+            decoded = predict_augmented(self.model, images) if self.augment else self.model(images)[0]
         return decoded.float()
 
 
-def load(path: Path, device: torch.device, half: bool = False, augment: bool = False) -> PyTorchBackend:
-    """Load a checkpoint for inference."""
-    return PyTorchBackend(build_model(read_checkpoint(path), path), device, half, augment)
+def load(path: Path, settings: LoadSettings, augment: bool = False) -> PyTorchBackend:
+    """Load a checkpoint for inference; with ``augment``, every image is looked at several times."""
+    model = build_model(read_checkpoint(path), path)
+    return PyTorchBackend(model, settings.device, settings.half, augment, settings.parallel)

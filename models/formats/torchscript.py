@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
 
-from models.formats.backend import Metadata
+from models.formats.exported import Runtime
+from models.formats.facts import Facts, tidy
+from models.formats.graph import ExportGraph
+from models.formats.settings import ExportSettings, LoadSettings
 from models.yolo import Model
 from utils.errors import UserError
-from utils.files import atomic_write
 
 METADATA_FILE = "config.txt"  # name inside the archive, as YOLOv5 has it
 
@@ -25,68 +26,48 @@ def _no_deprecation_notice() -> Iterator[None]:
         yield
 
 
-class _DecodedOnly(nn.Module):
-    def __init__(self, model: Model) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.model(images)[0]
-
-
-def export(model: Model, path: Path, input_hw: tuple[int, int], batch_size: int) -> None:
-    """Write ``model``, fused and in evaluation mode, as TorchScript for one input shape.
+def export(model: Model, path: Path, settings: ExportSettings) -> None:
+    """Write a network as TorchScript for one input shape.
 
     Args:
-        model: the network.
-        path: file to write, ``*.torchscript``.
-        input_hw: height and width, multiples of the stride.
-        batch_size: images a call.
+        model: fused and in evaluation mode, on the device and in the precision it shall have.
+        path: file to write.
+        settings: see there.
     """
-    images = torch.zeros(batch_size, model.channels, *input_hw)
-    facts = {
-        "shape": list(images.shape),
-        "stride": model.largest_stride,
-        "names": model.names,
-        "operating_point": model.operating_point,
-    }
-    with atomic_write(path) as temporary, _no_deprecation_notice():
-        traced = torch.jit.trace(_DecodedOnly(model), images)
-        with temporary.open("wb") as stream:  # given a path, torch reports a full disk as a fault of its own
-            torch.jit.save(traced, stream, _extra_files={METADATA_FILE: json.dumps(facts)})
+    example = torch.zeros(settings.batch_size, model.channels, *settings.input_hw, device=settings.device)
+    example = example.half() if settings.half else example
+    with _no_deprecation_notice():
+        _save(torch.jit.trace(ExportGraph(model, settings.nms), example), path, "")
 
 
-class TorchScriptBackend:
-    """A traced network, in the shape it was traced with."""
-
-    def __init__(self, module: torch.jit.ScriptModule, meta: Metadata, device: torch.device) -> None:
-        self.module = module
-        self.meta = meta
-        self.device = device
-
-    @torch.inference_mode()
-    def __call__(self, images: Tensor) -> Tensor:
-        """Predict; see Backend."""
-        return self.module(images.to(self.device))
+def write_facts(path: Path, facts: Facts) -> None:
+    """Put facts into a file written by ``export``."""
+    with _no_deprecation_notice():
+        _save(torch.jit.load(str(path), map_location="cpu"), path, json.dumps(facts))
 
 
-def load(path: Path, device: torch.device, half: bool = False, augment: bool = False) -> TorchScriptBackend:
-    """Load a TorchScript file written by ``export``.
+def _save(module: torch.jit.ScriptModule, path: Path, text: str) -> None:
+    with path.open("wb") as stream:  # given a path, torch reports a full disk as a fault of its own
+        torch.jit.save(module, stream, _extra_files={METADATA_FILE: text})
+
+
+def load(path: Path, settings: LoadSettings) -> Runtime:
+    """Load a TorchScript file written by ``export`` or by YOLOv5.
 
     Raises:
-        UserError: not a TorchScript file, or one without the metadata this project and YOLOv5 add; or ``augment``,
-            which takes inputs of several shapes.
+        UserError: not a TorchScript file, or one without the metadata this project and YOLOv5 add.
     """
-    if augment:
-        raise UserError(f"--augment needs several input shapes, but '{path}' takes one only; use its .pt file")
     extra = {METADATA_FILE: ""}
     try:
         with _no_deprecation_notice():
-            module = torch.jit.load(str(path), map_location=device, _extra_files=extra)
-        facts = json.loads(extra[METADATA_FILE])
-        names = {int(index): name for index, name in dict(facts["names"]).items()}
-        _, channels, *input_hw = facts["shape"]
-        meta = Metadata(int(facts["stride"]), names, tuple(input_hw), channels, facts.get("operating_point"))
+            module = torch.jit.load(str(path), map_location=settings.device, _extra_files=extra).eval()
+        facts = tidy(json.loads(extra[METADATA_FILE]))
+        _, _, *input_hw = facts["shape"]
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"'{path}' is not a TorchScript file written by export.py") from error
-    return TorchScriptBackend(module.eval(), meta, device)
+
+    def run(images: torch.Tensor) -> torch.Tensor:
+        found = module(images.to(settings.device, torch.float16 if facts.get("half") else torch.float32))
+        return (found[0] if isinstance(found, tuple) else found).float()  # v6.1 adds the raw outputs
+
+    return Runtime(run, facts, input_hw=tuple(input_hw))

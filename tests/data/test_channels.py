@@ -186,7 +186,7 @@ def test_detecting_skips_images_of_other_channels(four, tiny_dataset, caplog):
     assert len(frames) == 4 and all(frame.image.shape[2] == 4 for frame in frames)
     assert "colour.jpg' skipped: has 3 channels, expected 4" in caplog.text
     source.channels = 5
-    with pytest.raises(UserError, match=r"--source: none of the 5 images can be used; the last one, .* expected 5"):
+    with pytest.raises(UserError, match=r"--source: none of the 5 files can be used; the last one, .* expected 5"):
         list(source)
 
 

@@ -1,5 +1,7 @@
 """Every format gives what the PyTorch network gives."""
 
+import dataclasses
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,7 +9,10 @@ import pytest
 import torch
 
 import export
+from models import yolo
 from models.formats import FORMATS, Ensemble, Metadata, format_of, load_backend
+from models.formats.exported import CannotRunHere, ExportedBackend, Runtime
+from models.formats.facts import from_texts, to_texts
 from models.formats.pytorch import build_model
 from tests.conftest import write_random_weights
 from tests.models.recipes import random_images
@@ -15,9 +20,14 @@ from utils.checkpoint import read_checkpoint
 from utils.errors import UserError
 from utils.eval.nms import non_max_suppression
 from utils.eval.operating_point import OperatingPoint, save_operating_point
+from utils.export.checks import is_installed
 
 CPU = torch.device("cpu")
-EXPORTED = [row for row in FORMATS if row.argument]
+EXPORTED = [
+    pytest.param(row, marks=[] if row.argument == "torchscript" else pytest.mark.slow, id=row.argument)
+    for row in FORMATS
+    if row.argument and row.cpu
+]
 
 
 @pytest.fixture(scope="module")
@@ -38,16 +48,31 @@ def test_the_backend_equals_the_plain_network(weights):
     assert backend.meta.stride == 32 and backend.meta.names[0] == "circle" and backend.meta.input_hw is None
 
 
-@pytest.mark.parametrize("row", EXPORTED, ids=lambda row: row.name)
+@pytest.mark.parametrize("row", EXPORTED)
 def test_exported_equals_the_original(weights, row):
+    missing = [package for package in (*row.needs, *row.runs_with) if not is_installed(package)]
+    if missing:
+        pytest.skip(f"needs {', '.join(missing)}")
     (path,) = export.run(weights=[str(weights)], imgsz=[64, 96], batch_size=2, include=[row.argument])
     images = random_images(2, 2, 64, 96)
-    original, exported = load_backend([weights], CPU), load_backend([path], CPU)
+    try:
+        original, exported = load_backend([weights], CPU), load_backend([path], CPU)
+    except CannotRunHere as reason:
+        pytest.skip(str(reason))
     torch.testing.assert_close(exported(images), original(images), rtol=1e-4, atol=1e-3)
     assert exported.meta.names == original.meta.names
     assert exported.meta.stride == original.meta.stride
     assert exported.meta.input_hw == (64, 96)
     assert format_of(path) is row
+
+
+@pytest.mark.parametrize("stride", [[8.0, 16.0, 32.0], [], [8.0, 16.0], [8.0, 16.0, 0.0]])
+def test_strides_are_those_of_the_file_or_measured(weights, monkeypatch, stride):
+    measured = []
+    monkeypatch.setattr(yolo, "measure_strides", lambda model: measured.append(1) or [8.0, 16.0, 32.0])
+    checkpoint = dataclasses.replace(read_checkpoint(weights), stride=stride)
+    model = build_model(checkpoint, weights)
+    assert (model.stride.tolist(), len(measured)) == ([8.0, 16.0, 32.0], int(stride != [8.0, 16.0, 32.0]))
 
 
 def test_a_file_says_which_channels_it_takes(tiny_config, tmp_path):
@@ -83,7 +108,7 @@ def sorted_rows(found: torch.Tensor) -> torch.Tensor:
 
 
 def member(names: dict[int, str], **facts) -> SimpleNamespace:
-    return SimpleNamespace(meta=Metadata(32, names, **facts))
+    return SimpleNamespace(meta=Metadata(32, names, **facts), parallel=1)
 
 
 @pytest.mark.parametrize(
@@ -124,19 +149,79 @@ def test_the_operating_point_travels_with_the_model(weights, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("name", "argument"),
     [
-        ({"include": ["torchscrip"]}, "unknown format; did you mean 'torchscript'?"),
-        ({"weights": ["missing.pt"]}, "'missing.pt' do not exist"),
-        ({"weights": ["model.tar"]}, "no known format"),
-        ({"weights": ["model.torchscript"]}, "is an exported model already"),
-        ({"imgsz": [64, 64, 64]}, "takes one side or height and width"),
+        ("best.pt", ""),
+        ("best.torchscript", "torchscript"),
+        ("best_openvino_model", "openvino"),
+        ("best_int8_openvino_model", "openvino"),
+        ("best.xml", "openvino"),
+        ("best-int8.tflite", "tflite"),
+        ("best-int8_edgetpu.tflite", "edgetpu"),
+        ("best.tflite", "tflite"),
+        ("best_web_model", "tfjs"),
     ],
 )
-def test_wrong_options_are_named(weights, options, said):
-    with pytest.raises(UserError) as error:
-        export.run(**{"weights": [str(weights)], **options})
-    assert said in str(error.value)
+def test_a_file_is_known_by_its_longest_ending(name, argument):
+    assert format_of(Path(name)).argument == argument
+
+
+@pytest.mark.parametrize("row", EXPORTED)
+def test_every_format_is_known_by_what_it_writes(row):
+    assert {format_of(row.path_for(Path("runs/best.pt"), int8)) for int8 in (False, True)} == {row}
+
+
+def runtime(**facts) -> Runtime:
+    return Runtime(lambda images: images.flatten(2).transpose(1, 2), **facts)
+
+
+def test_a_file_without_names_takes_those_of_the_data_set():
+    file = runtime(classes=2)
+    assert ExportedBackend(file, Path("a.onnx")).meta == Metadata(32, {0: "class0", 1: "class1"})
+    assert ExportedBackend(file, Path("a.onnx"), {0: "cat", 1: "dog"}).meta.names == {0: "cat", 1: "dog"}
+    with pytest.raises(UserError, match=r"'a\.onnx' predicts 2 classes, but there are 1 names; name the data set"):
+        ExportedBackend(file, Path("a.onnx"), {0: "cat"})
+    with pytest.raises(UserError, match=r"'a\.onnx' holds no class names; name the data set it was trained on"):
+        ExportedBackend(runtime(), Path("a.onnx"))
+    named = runtime(facts={"names": {0: "own"}, "stride": 64}, classes=1)
+    assert ExportedBackend(named, Path("a.onnx"), {0: "cat"}).meta == Metadata(64, {0: "own"})
+
+
+@pytest.mark.parametrize(("images", "calls"), [(1, 1), (3, 1), (4, 2), (7, 3)])
+def test_any_number_of_images_goes_through_a_file_of_fixed_batches(images, calls):
+    seen = []
+
+    def run(batch):
+        seen.append(len(batch))
+        return batch.flatten(2).transpose(1, 2)
+
+    backend = ExportedBackend(Runtime(run, batch_size=3, classes=1), Path("a.onnx"))
+    batch = random_images(0, images, 4, 6)
+    torch.testing.assert_close(backend(batch), batch.flatten(2).transpose(1, 2), rtol=0, atol=0)
+    assert seen == [3] * calls
+
+
+def test_a_wrong_size_is_refused_with_the_right_one():
+    backend = ExportedBackend(runtime(classes=1, input_hw=(64, 96)), Path("a.onnx"))
+    with pytest.raises(UserError, match=r"takes images of 64x96 px only, got 64x64; use --imgsz 64 96, or export it"):
+        backend(torch.zeros(1, 3, 64, 64))
+
+
+def test_finished_detections_pass_suppression_unchanged():
+    found = torch.tensor([[[10.0, 10, 30, 50, 0.9, 1], [200, 10, 240, 50, 0.5, 0], [0, 0, 0, 0, 0, 0]]])
+    backend = ExportedBackend(Runtime(lambda _: found, {"nms": True, "names": ["a", "b"]}, classes=2), Path("a.onnx"))
+    (kept,) = non_max_suppression(backend(torch.zeros(1, 3, 64, 64)), 0.1, 0.45)
+    torch.testing.assert_close(kept, found[0, :2])
+
+
+def test_facts_survive_as_texts_and_those_of_other_writers_are_read():
+    facts = {"stride": 32, "names": {0: "a 'quoted' name"}, "parity": {"score": 0.1}}
+    assert from_texts(to_texts(facts)) == facts
+    assert from_texts({"stride": "64", "names": "{0: 'a', 1: 'b'}"}) == {"stride": 64, "names": {0: "a", 1: "b"}}
+    assert from_texts({"names": "['a', 'b']"}) == {"names": {0: "a", 1: "b"}}
+    assert from_texts({"producer": "someone"}) == {}
+    with pytest.raises(ValueError):
+        from_texts({"names": "{0: "})
 
 
 def test_a_foreign_torchscript_file_is_refused(tmp_path):

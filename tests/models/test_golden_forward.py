@@ -50,13 +50,13 @@ def test_nam_network_in_evaluation_mode(size, channels_last):
 
 @pytest.mark.parametrize("case", ["nam_train_64x64_b2", "nam_train_96x160_b1"])
 def test_nam_network_in_training_mode(case):
-    model = nam_model().train()
-    raw = model(images_of(NAM_CASES[case]))
+    model = nam_model().train().double()  # the sum below is of terms 500 times its size: FP32 rounds it by processor
+    raw = model(images_of(NAM_CASES[case]).double())
     for level, output in enumerate(raw):
         assert_close(output, NAM[f"{case}_p{level}"], 1e-4)  # batch statistics of 2x2 maps
     weights = [np.random.RandomState(500 + i).standard_normal(output.shape) for i, output in enumerate(raw)]
     scalar = sum(
-        (output * torch.from_numpy(w.astype(np.float32))).sum() for output, w in zip(raw, weights, strict=True)
+        (output * torch.from_numpy(w.astype(np.float32)).double()).sum() for output, w in zip(raw, weights, strict=True)
     )
     scalar.backward()
     assert scalar.item() == pytest.approx(NAM_CASES[case]["scalar"], rel=1e-4)

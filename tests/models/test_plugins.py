@@ -234,6 +234,7 @@ def interrupted_run(monkeypatch, **options) -> None:
             train.run(**options)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_uses_its_own_copy_and_ends_like_one_without_a_break(
     file, tiny_weights, tiny_dataset, tmp_path, monkeypatch
 ):

@@ -1,0 +1,24 @@
+"""Sessions of a runtime that serve one call at a time, shared by any number of threads."""
+
+import queue
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
+Session = Callable[[Tensor], Tensor]
+
+
+def shared(sessions: Sequence[Session]) -> Session:
+    """Return a function for any number of threads, which wait where all sessions are busy."""
+    idle: queue.SimpleQueue[Session] = queue.SimpleQueue()
+    for session in sessions:
+        idle.put(session)
+
+    def run(images: Tensor) -> Tensor:
+        session = idle.get()
+        try:
+            return session(images)
+        finally:
+            idle.put(session)
+
+    return run

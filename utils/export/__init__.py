@@ -1,0 +1,1 @@
+"""What export.py needs besides the formats: options, checks before any work, calibration, the proof of parity."""

@@ -1,0 +1,96 @@
+"""The proof that an exported file does what its source does, on real images."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from utils.data.loader import make_validation_loader
+from utils.data.samples import Samples
+from utils.eval.evaluate import EvaluationSettings, evaluate
+from utils.export.images import as_input
+from utils.export.parity import MARGIN, Parity, Predict, Suppression, compare
+
+MOST_MAP_IMAGES = 500
+
+
+@dataclasses.dataclass
+class Proof:
+    """What exported files of one model are compared with.
+
+    Attributes:
+        source: the model they come from, see Backend.
+        images: (h, w, C) uint8, to compare single predictions on.
+        size_hw: of the network's input, px.
+        batch_size: images a call.
+        names: of the classes, by index.
+        device: where the models run.
+        samples: labelled images to compare the mAP on, squares of one size only; or None.
+    """
+
+    source: Predict
+    images: Sequence[np.ndarray]
+    size_hw: tuple[int, int]
+    batch_size: int
+    names: Mapping[int, str]
+    device: torch.device
+    samples: Samples | None = None
+    _source_maps: dict[tuple[EvaluationSettings, int | None], float] = dataclasses.field(
+        default_factory=dict, init=False
+    )
+
+    def of(
+        self, exported: Predict, precision: str, suppression: Suppression | None = None, stride: int | None = None
+    ) -> Parity:
+        """Compare a file with its source.
+
+        Args:
+            exported: the file, loaded.
+            precision: a key of TOLERANCES.
+            suppression: that inside its graph, or None.
+            stride: of the model, if the file takes images of any size; None if of one.
+        """
+        batches = list(self._batches(stride))
+        finished = suppression is not None
+        found = compare(self.source, exported, batches, suppression or Suppression(), MARGIN[precision], finished)
+        if self.samples is None or self.size_hw[0] != self.size_hw[1]:
+            return found
+        settings = _evaluation(suppression, self.device)
+        if (settings, stride) not in self._source_maps:
+            self._source_maps[settings, stride] = self._map(self.source, settings, stride)
+        return dataclasses.replace(
+            found,
+            map50_95=self._map(exported, settings, stride),
+            map50_95_source=self._source_maps[settings, stride],
+            map_images=len(self._measured()),
+        )
+
+    def _batches(self, stride: int | None) -> Iterator[Tensor]:
+        """Yield (B, C, H, W) images, filled batches of one shape, or each in its own."""
+        inputs = [torch.from_numpy(as_input(image, self.size_hw, stride)) for image in self.images]
+        size = self.batch_size if stride is None else 1
+        for start in range(0, len(inputs), size):
+            yield torch.cat(inputs[start : start + size]).to(self.device)
+
+    def _measured(self) -> Samples:
+        assert self.samples is not None
+        return self.samples[:MOST_MAP_IMAGES] if len(self.samples) > MOST_MAP_IMAGES else self.samples
+
+    def _map(self, predict: Predict, settings: EvaluationSettings, stride: int | None) -> float:
+        channels = self.images[0].shape[2]
+        loader = make_validation_loader(
+            self._measured(), self.size_hw[0], self.batch_size, stride, 0, channels=channels, as_detect=True
+        )
+        forward: Callable[[Tensor], tuple[Tensor, None]] = lambda images: (predict(images), None)  # noqa: E731
+        return evaluate(forward, loader, self.names, settings).map50_95
+
+
+def _evaluation(suppression: Suppression | None, device: torch.device) -> EvaluationSettings:
+    """Return how the mAP is measured: as val.py does, or with the thresholds that are inside the graph."""
+    if suppression is None:
+        return EvaluationSettings(multi_label=False, device=device)
+    return EvaluationSettings(
+        suppression.confidence, suppression.iou, suppression.most, multi_label=False, device=device
+    )
