@@ -55,8 +55,7 @@ def make_backend(options: DetectOptions, device: "torch.device", source: "Source
         from utils.data.config import load_dataset_config
 
         names = load_dataset_config(options.data, ()).names
-    calls = min(source.streams, core_count()) if source.live else core_count()
-    calls = 1 if options.visualize else calls
+    calls = 1 if source.live or options.visualize else core_count()
     torch_only = next((name for name in ("augment", "visualize", "dnn", "half") if getattr(options, name)), "")
     kept_by = f"--{torch_only}" if torch_only else ""
     weights = runtime_weights(options.weights, options.runtime, device, options.imgsz, kept_by)

@@ -5,7 +5,7 @@ from typing import Any
 
 from utils.errors import UserError
 from utils.export.options import ExportOptions
-from utils.options import describe_options, make_options, run_command
+from utils.options import describe_failure, describe_options, make_options, run_command
 
 
 def main(options: ExportOptions) -> list[Path]:
@@ -39,9 +39,9 @@ def main(options: ExportOptions) -> list[Path]:
         for row in rows:
             try:
                 written.append(work.write(row))
-            except UserError as error:
-                failures.append(str(error))
-                LOGGER.error(f"{row.name} failed: {error}")
+            except (UserError, OSError) as error:
+                failures.append(describe_failure(error))
+                LOGGER.error(f"{row.name} failed: {failures[-1]}")
     if written:
         LOGGER.info(f"Detect with: python detect.py --weights {written[-1]}")
     if failures:

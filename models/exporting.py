@@ -75,7 +75,7 @@ class Work:
             return None, f"not proven, kept by --force: {error}"
         precision = "INT8" if settings.int8 else "FP16" if settings.half else "FP32"
         nms = settings.nms
-        suppression = Suppression(nms.confidence, nms.iou, nms.most, nms.agnostic) if nms else None
+        suppression = Suppression(nms.confidence, nms.iou, nms.most, nms.agnostic, nms.most_per_class) if nms else None
         stride = self.model.largest_stride if settings.dynamic else None
         parity = self.proof.of(backend, precision, suppression, stride)
         faults = parity.faults(TOLERANCES[precision])

@@ -7,7 +7,7 @@ from typing import cast
 
 import torch
 
-from models.formats import Backend, Ensemble, format_of, load_backend
+from models.formats import Backend, Ensemble, check_weights, load_backend
 from models.formats.facts import DEFAULT_STRIDE, Facts
 from models.formats.fastest import AUTO, choose_runtime
 from models.formats.pytorch import PyTorchBackend
@@ -63,7 +63,8 @@ def load(
     if not given:
         raise UserError("no weights were given: the list is empty")
     named = [str(_with_ending(Path(file).expanduser())) for file in given]
-    files = runtime_weights(named, runtime, chosen, PROOF_HW)
+    kept_by = "dnn" if dnn else "half" if half else ""
+    files = runtime_weights(named, runtime, chosen, PROOF_HW, kept_by)
     backend = load_backend(files, chosen, use_half(half, chosen), dnn=dnn, names=names)
     LOGGER.info(f"YOLOv5-NAM {describe_device(chosen)}: {', '.join(files)}, {len(backend.meta.names)} classes")
     return as_autoshape(backend, chosen) if autoshape else backend
@@ -176,7 +177,7 @@ def _torch_only(weights: Sequence[str], device: torch.device, kept_by: str) -> s
     """Return why PyTorch has to run ``weights``, empty if there is no reason."""
     if len(weights) > 1:
         return f"{len(weights)} --weights make an ensemble"
-    if format_of(Path(weights[0])).argument:
+    if check_weights(Path(weights[0])).argument:
         return f"'{weights[0]}' is exported already"
     if device.type != "cpu":
         return f"other runtimes are for processors, and this runs on {device.type} (--device cpu)"

@@ -1,5 +1,6 @@
 """export.py from the outside: what is refused, what is written, and that nothing half done stays behind."""
 
+import errno
 import os
 import shutil
 import signal
@@ -163,6 +164,21 @@ def test_a_file_that_differs_from_its_source_is_not_kept(weights, monkeypatch, c
     assert "too far from its source for FP32" in str(error.value) and said in str(error.value)
     assert (weights.parent / "tiny.torchscript").read_bytes() == old
     assert files_beside(weights) == {"tiny.pt", "tiny.torchscript"}
+
+
+def test_formats_that_ignore_an_option_are_named(weights, capsys):
+    export.run(weights=[weights], include=["torchscript", "onnx"], imgsz=[64], dynamic=True)
+    assert "--dynamic means nothing to torchscript, which will be written without it" in "".join(capsys.readouterr())
+
+
+def test_one_format_that_the_system_refuses_does_not_stop_the_others(weights, monkeypatch):
+    def refused(model, path, settings):
+        raise OSError(errno.ENOENT, "no such library", "libx.so")
+
+    monkeypatch.setattr(torchscript, "export", refused)
+    with pytest.raises(UserError, match=r"^1 of 2 exports failed, the first: no such library: 'libx\.so'$"):
+        export.run(weights=[weights], include=["torchscript", "onnx"], imgsz=[64], force=True)
+    assert weights.with_suffix(".onnx").exists()
 
 
 def test_without_its_runtime_only_force_keeps_a_file(weights, monkeypatch, capsys):

@@ -221,6 +221,11 @@ def run_command(program: str, options_class: type[Options], main: Callable[[Opti
         _fail(program, "out of memory; use a smaller --imgsz, --batch-size or model", 1)
 
 
+def describe_failure(error: UserError | OSError) -> str:
+    """Return in one line what went wrong."""
+    return _describe_os_error(error) if isinstance(error, OSError) and error.strerror else str(error)
+
+
 def _describe_os_error(error: OSError) -> str:
     where = f": '{error.filename}'" if error.filename else ""
     mend = "; free space or write to another disk" if error.errno in FULL_DISK else ""

@@ -4,6 +4,7 @@ import ast
 import io
 import json
 import zipfile
+import zlib
 from pathlib import Path
 
 from models.formats.facts import Facts, tidy
@@ -11,6 +12,7 @@ from utils.errors import UserError
 
 SHORT_FACTS = "meta.txt"  # the first entry, a Python mapping: what later YOLOv5 reads
 ALL_FACTS = "facts.json"
+MOST_FACTS = 1 << 20  # bytes
 
 
 def write_facts(path: Path, facts: Facts) -> None:
@@ -39,11 +41,13 @@ def read_facts(path: Path) -> Facts:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            if ALL_FACTS in names:
-                return tidy(json.loads(archive.read(ALL_FACTS)))
-            return tidy(ast.literal_eval(archive.read(names[0]).decode("utf-8")))
+            entries = {entry.filename: entry for entry in archive.infolist()}
+            first = entries.get(ALL_FACTS) or next(iter(entries.values()))
+            if first.file_size > MOST_FACTS:
+                raise ValueError("too long")
+            text = archive.read(first).decode("utf-8")
+        return tidy(json.loads(text) if first.filename == ALL_FACTS else ast.literal_eval(text))
     except zipfile.BadZipFile:
         return {}  # v6.1 writes none
-    except (ValueError, SyntaxError, IndexError, TypeError, AttributeError) as error:
+    except (ValueError, SyntaxError, StopIteration, RuntimeError, MemoryError, zlib.error) as error:
         raise UserError(f"the metadata of '{path}' are damaged; export it again") from error

@@ -10,7 +10,7 @@ from models.formats.exported import DETECTION_COLUMNS, Runtime
 from models.formats.facts import Facts
 from models.formats.graph import ExportGraph
 from models.formats.settings import ExportSettings, LoadSettings
-from models.formats.sharing import shared
+from models.formats.sharing import MOST_PARALLEL, shared
 from models.formats.silence import silence
 from models.yolo import Model
 from utils.errors import UserError
@@ -55,7 +55,7 @@ def load(path: Path, settings: LoadSettings) -> Runtime:
     """
     with silence():
         from executorch import runtime
-    parallel = settings.parallel or 1
+    parallel = min(settings.parallel or 1, MOST_PARALLEL)
     sessions = [_Session(runtime.Runtime.get(), path) for _ in range(parallel)]
     (batch, _, height, width), columns = sessions[0].shape, sessions[0].columns
     facts = appended.read_facts(path)

@@ -15,7 +15,7 @@ Facts = dict[str, Any]
 """Values that JSON and YAML know; the keys are those of ``facts_of``, ``parity`` joins them after the proof."""
 
 ALL = "facts"  # key that holds everything as JSON, in files whose metadata are pairs of texts
-DEFAULT_STRIDE = 32
+DEFAULT_STRIDE, MOST_STRIDE = 32, 1024  # px
 HASH_LENGTH = 16  # hexadecimal digits
 
 
@@ -63,8 +63,15 @@ def tidy(facts: Mapping[str, Any]) -> Facts:
     """Return facts with class names by number: JSON knows only texts as keys, and v6.1 wrote a list.
 
     Raises:
-        ValueError: the names are neither.
+        ValueError: names, stride or shape are something else.
     """
+    if not isinstance(facts, Mapping):
+        raise ValueError(f"they are {type(facts).__name__}")
+    stride, shape = facts.get("stride", DEFAULT_STRIDE), facts.get("shape")
+    if not isinstance(stride, int | float) or not 0 < stride < MOST_STRIDE:
+        raise ValueError(f"the stride is {stride!r}")
+    if shape is not None and not (isinstance(shape, list) and len(shape) == 4 and isinstance(shape[1], int)):
+        raise ValueError(f"the shape is {shape!r}")
     if "names" not in facts:
         return dict(facts)
     names = facts["names"]

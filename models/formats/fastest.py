@@ -28,6 +28,7 @@ from utils.checkpoint import read_checkpoint
 from utils.device import core_count
 from utils.errors import UserError
 from utils.log import LOGGER
+from utils.sizes import input_size
 
 AUTO = "auto"
 RUNTIMES = ("openvino", "onnx")  # rows of FORMATS that may be faster than torch, on processors
@@ -102,7 +103,8 @@ def choose_runtime(weights: Path, wanted: str, size_hw: tuple[int, int], prove: 
     with _replaced_when_done(folder) as work:
         found = _try_all(weights, installed, wanted, size_hw, prove, work)
         path = None if found.name == TORCH else found.path.name
-        memory = facts | {"name": found.name, "file": path, "milliseconds": found.milliseconds, "size_hw": size_hw}
+        figures = {"milliseconds": found.milliseconds, "size_hw": found.size_hw}
+        memory = facts | figures | {"name": found.name, "file": path}
         (work / MEMORY).write_text(json.dumps(memory, indent=1), encoding="utf-8")
     _remove_outdated(folder)
     return _remembered(folder, facts, weights, fresh=True) or found
@@ -130,8 +132,18 @@ def _circumstances(weights: Path, rows: Sequence[Format]) -> Facts:
     return {
         "weights_hash": hash_of(weights),
         "versions": {package: _version(package) for package in sorted(packages)},
-        "processor": f"{platform.system()} {platform.machine()} {platform.processor()}, {core_count()} cores",
+        "processor": f"{platform.system()} {processor_name()}, {torch.get_num_threads()} threads",
     }
+
+
+def processor_name() -> str:
+    """Return the processor's model where the system tells, else its kind."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.machine()
 
 
 def _place(weights: Path, wanted: str) -> Path:
@@ -182,9 +194,9 @@ def _replaced_when_done(folder: Path) -> Iterator[Path]:
         work = Path(temporary) / folder.name
         work.mkdir()
         yield work
-        if folder.exists():
-            folder.rename(Path(temporary) / "old")
         try:
+            if folder.exists():
+                folder.rename(Path(temporary) / "old")
             work.rename(folder)
         except OSError:
             if not folder.is_dir():
@@ -206,6 +218,7 @@ def _try_all(
     names = ", ".join(row.name for row in rows)
     LOGGER.info(f"Exporting {weights} to {names} and measuring; done once for these weights")
     model = build_model(read_checkpoint(weights), weights).fuse().requires_grad_(False)
+    size_hw = input_size(size_hw, model.largest_stride)
     source = load_backend([weights], CPU, parallel=core_count())
     paths = {TORCH: weights}
     backends: dict[str, Backend] = {TORCH: source}

@@ -72,7 +72,7 @@ def load(path: Path, settings: LoadSettings) -> Runtime:
             facts = _facts_in(graph)
             wrapped = tf.compat.v1.wrap_function(lambda: tf.compat.v1.import_graph_def(graph, name=""), [])
             function = wrapped.prune(wrapped.graph.as_graph_element(INPUT), wrapped.graph.as_graph_element(OUTPUT))
-        except (KeyError, ValueError) as error:
+        except (KeyError, ValueError, IndexError, tf.errors.OpError) as error:
             raise UserError(f"'{path}' is no graph with input '{INPUT}' and output '{OUTPUT}'") from error
     run = as_run(tf, function, settings)
     return runtime_of(path, run, function.inputs[0].shape, function.outputs[0].shape, facts)

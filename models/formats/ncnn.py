@@ -13,6 +13,7 @@ from models.formats.exported import Runtime
 from models.formats.facts import Facts, tidy
 from models.formats.graph import ExportGraph
 from models.formats.settings import ExportSettings, LoadSettings
+from models.formats.sharing import MOST_PARALLEL
 from models.formats.silence import silence
 from models.yolo import Model
 from utils.errors import UserError, listed
@@ -97,7 +98,7 @@ def load(path: Path, settings: LoadSettings) -> Runtime:
         _, _, *input_hw = facts["shape"]
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"'{path / FACTS_FILE}' was not written by export.py") from error
-    parallel = settings.parallel or 1
+    parallel = min(settings.parallel or 1, MOST_PARALLEL)
     net = ncnn.Net()
     net.opt.num_threads = max(1, (settings.threads or torch.get_num_threads()) // parallel)
     in_half = bool(facts.get("half"))

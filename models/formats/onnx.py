@@ -14,6 +14,7 @@ from models.formats.facts import Facts, to_texts
 from models.formats.graph import ExportGraph
 from models.formats.onnx_file import OnnxFile, described_by_onnx, described_by_onnx_runtime
 from models.formats.settings import ExportSettings, LoadSettings
+from models.formats.sharing import MOST_PARALLEL
 from models.formats.silence import silence
 from models.yolo import Model
 from utils.errors import UserError
@@ -21,7 +22,6 @@ from utils.log import LOGGER
 
 INPUT, OUTPUT = "images", "output0"
 OLDEST_OPSET, DEFAULT_OPSET, NEWEST_OPSET = 11, 17, 20  # that torch can write and the network needs
-MOST_PARALLEL = 8  # calls; each has memory of its own
 ANY_SIDE = 64  # px; a multiple of every stride
 PROCESSOR, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 

@@ -14,7 +14,7 @@ from models.formats.paddle_graph import Translation
 from models.formats.saved_model import read_facts
 from models.formats.saved_model import write_facts as write_facts_beside
 from models.formats.settings import ExportSettings, LoadSettings
-from models.formats.sharing import shared
+from models.formats.sharing import MOST_PARALLEL, shared
 from models.formats.silence import silence
 from models.yolo import Model
 from utils.errors import UserError
@@ -73,7 +73,7 @@ def load(path: Path, settings: LoadSettings) -> Runtime:
         raise UserError(f"'{path}' is no model of Paddle: expected {' or '.join(PROGRAMS)} and *{WEIGHTS} in it")
     with silence():
         inference = _paddle().inference
-        parallel = settings.parallel or 1
+        parallel = min(settings.parallel or 1, MOST_PARALLEL)
         threads = max((settings.threads or torch.get_num_threads()) // parallel, 1)
         config = _config(inference, program, settings.device, threads)
         try:

@@ -68,12 +68,13 @@ def load(path: Path, settings: LoadSettings) -> Runtime:
 
         try:
             function = tf.saved_model.load(str(path)).signatures[SIGNATURE]
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
             raise UserError(f"'{path}' is no SavedModel with a signature '{SIGNATURE}', or it is damaged") from error
-    (images,) = function.structured_input_signature[1].values()
+    inputs = list(function.structured_input_signature[1].values())
     tables = {name: output for name, output in function.structured_outputs.items() if output.shape.rank == 3}
-    if len(tables) != 1:
-        raise UserError(f"'{path}' is no detector: expected one table of boxes, got {len(tables)}")
+    if len(inputs) != 1 or inputs[0].shape.rank != 4 or len(tables) != 1:
+        raise UserError(f"'{path}' is no detector: expected images in and one table of boxes out")
+    (images,) = inputs
     ((name, table),) = tables.items()
     run = as_run(tf, lambda values: function(**{images.name: values})[name], settings)
     return runtime_of(path, run, images.shape, table.shape, read_facts(path))

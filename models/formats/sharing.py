@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
+MOST_PARALLEL = 8  # calls at the same time; each has memory of its own
+
 Session = Callable[[Tensor], Tensor]
 
 

@@ -7,15 +7,12 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from utils.once import OnceForAll
+
 
 @contextmanager
-def silence(verbose: bool = False) -> Iterator[None]:
-    """Keep what converters print, from Python and from C++, unless it is asked for."""
-    if verbose:
-        yield
-        return
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+def _nothing_printed() -> Iterator[None]:
+    _flush()
     kept = {number: os.dup(number) for number in (1, 2)}
     nowhere = os.open(os.devnull, os.O_WRONLY)
     before = logging.root.manager.disable
@@ -28,9 +25,27 @@ def silence(verbose: bool = False) -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+        _flush()
         for number, copy in kept.items():
             os.dup2(copy, number)
             os.close(copy)
         os.close(nowhere)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+
+
+SILENCE = OnceForAll(_nothing_printed)
+
+
+@contextmanager
+def silence(verbose: bool = False) -> Iterator[None]:
+    """Keep what converters print, from Python and from C++, unless it is asked for."""
+    if verbose:
+        yield
+        return
+    with SILENCE:
+        yield

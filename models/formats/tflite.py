@@ -15,7 +15,7 @@ from models.formats.facts import Facts
 from models.formats.litert import convert
 from models.formats.quantized import with_half_weights, with_integers
 from models.formats.settings import ExportSettings, LoadSettings
-from models.formats.sharing import shared
+from models.formats.sharing import MOST_PARALLEL, shared
 from models.formats.silence import silence
 from models.yolo import Model
 from utils.errors import UserError
@@ -65,7 +65,7 @@ def find_runtime() -> Any:
 def load_with(path: Path, settings: LoadSettings, runtime: Any, delegates: Sequence[Any] = ()) -> Runtime:
     """Load a file with given delegates; see ``load``."""
     facts = appended.read_facts(path)
-    parallel = settings.parallel or 1
+    parallel = min(settings.parallel or 1, MOST_PARALLEL)
     threads = max((settings.threads or os.cpu_count() or 1) // parallel, 1)
     try:
         with silence():

@@ -183,7 +183,7 @@ def test_unhurried_frames_are_written_before_the_next_is_fetched():
         (Source(), 1, 100, False, Pace(100, 100, 1, 2)),
         (Source(), 2, 4, True, Pace(hurried=False)),
         (Source(True), 2, 4, False, Pace(1, 1, 1, hurried=False)),
-        (Source(True, 3), 2, 1, False, Pace(1, 1, 2, hurried=False)),
+        (Source(True, 3), 2, 1, False, Pace(1, 1, 1, hurried=False)),
         (Source(True, 3), 2, 8, False, Pace(3, 3, 1, hurried=False)),
     ],
 )

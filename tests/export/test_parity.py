@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from models.formats.graph import suppress
+from models.formats.settings import NmsSettings
 from utils.data.config import load_dataset_config
 from utils.errors import UserError
 from utils.export.images import as_input, calibration, images_of_split, images_to_compare
@@ -167,3 +169,20 @@ def test_without_a_data_set_the_own_images_or_noise_are_used():
     assert all(image.shape[2] == 3 for image in images_to_compare([], 3))
     assert [image.shape for image in images_to_compare([], 4)] == [(480, 640, 4)] * 3
     assert images_to_compare([Path("gone.jpg")], 3)[0].shape == (480, 640, 3)
+
+
+@pytest.mark.parametrize(
+    ("agnostic", "most_per_class", "most"), [(False, 2, 20), (True, 20, 20), (True, 2, 5), (False, 9, 9)]
+)
+def test_graphs_and_sources_suppress_by_the_same_rules(agnostic, most_per_class, most):
+    generator = torch.Generator().manual_seed(0)
+    centres, sides = (
+        torch.rand(1, 200, 2, generator=generator) * 600,
+        torch.rand(1, 200, 2, generator=generator) * 90 + 10,
+    )
+    rows = torch.cat((centres, sides, torch.rand(1, 200, 1 + 4, generator=generator)), 2)
+    settings = NmsSettings(0.3, 0.45, most_per_class, most, agnostic)
+    (found,) = suppress(rows, settings)
+    (wanted,) = Suppression(0.3, 0.45, most, agnostic, most_per_class)(rows)
+    torch.testing.assert_close(found[: len(wanted)], wanted, rtol=0, atol=1e-3)
+    assert len(wanted) > 3 and not found[len(wanted) :].any()

@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -110,7 +111,7 @@ def test_other_circumstances_are_measured_anew(change, weights, times, ready_mad
     elif change == "gone":
         first.path.unlink()
     else:
-        monkeypatch.setattr(fastest, "core_count", lambda: 64)
+        monkeypatch.setattr(fastest, "processor_name", lambda: "another")
     second = choose_runtime(weights, "auto", SIZE, agree)
     assert not second.remembered and times["calls"] == 2 and second.path.exists()
 
@@ -169,13 +170,23 @@ def test_measuring_takes_turns_and_divides_by_calls_at_a_time():
         (["a.pt"], "cpu", "--augment", "--augment works with PyTorch only"),
     ],
 )
-def test_what_only_the_named_weights_can_do_stays_with_them(weights, device, kept_by, reason, caplog):
+def test_what_only_the_named_weights_can_do_stays_with_them(
+    weights, device, kept_by, reason, caplog, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    for name in weights:
+        Path(name).touch()
     with caplog.at_level(logging.INFO, "yolov5"):
         assert runtime_weights(weights, "auto", torch.device(device), [64], kept_by) == weights
     assert reason in caplog.text
     with pytest.raises(UserError, match="--runtime onnx cannot be used: "):
         runtime_weights(weights, "onnx", torch.device(device), [64], kept_by)
     assert runtime_weights(weights, "", torch.device(device), [64], kept_by) == weights
+
+
+def test_weights_that_are_not_there_are_named():
+    with pytest.raises(UserError, match=r"weights 'gone\.pt' do not exist"):
+        runtime_weights(["gone.pt"], "auto", torch.device("cpu"), [64])
 
 
 @pytest.mark.slow

@@ -69,3 +69,11 @@ def test_an_image_with_too_few_channels_for_the_model_is_refused():
 
 def test_requests_inside_are_those_at_work_and_those_that_wait():
     assert Limits(workers=2, queue=3).requests == 5
+
+
+def test_a_chunk_that_announces_more_than_there_is_takes_no_memory():
+    whole = png_of_size(10, 10)
+    lying = whole[:33] + struct.pack(">I", 2**31) + b"tEXt" + whole[33:]  # behind the header; the end is there
+    with pytest.raises(Refusal) as caught:
+        decode_upload(lying, 3, 10**6)
+    assert caught.value.status == 400

@@ -66,7 +66,7 @@ def pace_for(source: Source, parallel: int, batch_size: int, watched: bool) -> P
         return Pace(hurried=False)
     if source.live:
         size = min(batch_size, source.streams)
-        return Pace(size, size, looking=max(min(parallel, source.streams // size), 1), hurried=False)
+        return Pace(size, size, hurried=False)  # with more at work, results would wait for the next frames
     window = max(min(WINDOW * batch_size, MOST_WAITING), batch_size)
     return Pace(batch_size, window, parallel, min(parallel + 1, MOST_WRITERS))
 

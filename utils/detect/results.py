@@ -13,10 +13,10 @@ import torch
 from PIL import Image, ImageShow
 from torch import Tensor
 
-from utils.boxes import clip_boxes, xywh_to_xyxy, xyxy_to_xywh
+from utils.boxes import xyxy_to_xywh
 from utils.channels import swap_red_and_blue
 from utils.detect.detector import Detections, describe
-from utils.detect.sinks import CROP_GAIN, CROP_MARGIN
+from utils.detect.sinks import cut_out
 from utils.errors import UserError
 from utils.eval.draw import class_colour, draw_detections
 from utils.eval.sinks import save_picture
@@ -184,7 +184,7 @@ class Results:
         crops = []
         for image, rows, file in zip(self.ims, self.pred, self.files, strict=True):
             for row in rows.flip(0):
-                picture = _cut_out(image, row[:4].cpu().numpy())
+                picture = cut_out(image, row[:4].cpu().numpy()).copy()
                 label = self._label(*row[4:].tolist())
                 crops.append({"box": row[:4], "conf": row[4], "cls": row[5], "label": label, "im": picture})
                 if folder and picture.size:
@@ -245,14 +245,6 @@ def _folder(save_dir: str | Path | None, exist_ok: bool) -> Path:
     folder = Path(save_dir) if save_dir is not None else increment_path(DEFAULT_FOLDER, exist_ok)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def _cut_out(image: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """Return a copy of what lies in the (4,) ``box`` of an (H, W, C) image, and a little around it."""
-    centred = xyxy_to_xywh(box)
-    centred[2:] = centred[2:] * CROP_GAIN + CROP_MARGIN
-    left, top, right, bottom = clip_boxes(xywh_to_xyxy(centred), image.shape[:2]).astype(int)
-    return image[top:bottom, left:right].copy()
 
 
 def _show(picture: Image.Image) -> None:

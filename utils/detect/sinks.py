@@ -131,6 +131,14 @@ def format_corners(detections: torch.Tensor, size_hw: tuple[int, int], with_scor
     return "".join(" ".join(f"{value:g}" for value in row) + "\n" for row in rows.tolist())
 
 
+def cut_out(image: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Return the part of an (H, W, C) image in a (4,) box of left, top, right, bottom px, and a little around it."""
+    centred = xyxy_to_xywh(box)
+    centred[2:] = centred[2:] * CROP_GAIN + CROP_MARGIN
+    left, top, right, bottom = clip_boxes(xywh_to_xyxy(centred), image.shape[:2]).astype(int)
+    return image[top:bottom, left:right]
+
+
 @dataclass
 class CropSink(SeparateFiles):
     """Writes each object as an image of its own, ``<class name>/<stem>[N].jpg``.
@@ -149,14 +157,12 @@ class CropSink(SeparateFiles):
         """Cut out the objects of one image, worst first."""
         numbers: dict[Path, int] = {}
         for box, class_index in zip(detections.boxes[::-1], detections.classes[::-1], strict=True):
-            centred = xyxy_to_xywh(box.round())
-            centred[2:] = centred[2:] * CROP_GAIN + CROP_MARGIN
-            left, top, right, bottom = clip_boxes(xywh_to_xyxy(centred), frame.image.shape[:2]).astype(int)
+            crop = cut_out(frame.image, box.round())
             folder = self.folder / safe_name(self.names[int(class_index)])
-            if right > left and bottom > top:
+            if crop.size:
                 numbers[folder] = number = self._claim(folder, frame.name, numbers.get(folder, 0) + 1)
                 path = _numbered(folder, frame.name, number)
-                save_picture(path, frame.image[top:bottom, left:right])
+                save_picture(path, crop)
                 self._claimed.discard(str(path).lower())
 
     def _claim(self, folder: Path, stem: str, number: int) -> int:

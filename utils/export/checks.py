@@ -9,6 +9,7 @@ import torch
 
 from utils.errors import UserError, near_matches
 from utils.export.options import FLAGS, FORMAT_OPTIONS, NMS_OPTIONS, ExportOptions
+from utils.log import LOGGER
 from utils.options import given_options
 
 if TYPE_CHECKING:
@@ -16,10 +17,8 @@ if TYPE_CHECKING:
 
 MODULE_OF = {  # where pip and Python call a package by different names
     "paddlepaddle": "paddle",
-    "tensorflow-cpu": "tensorflow",
     "litert-torch": "litert_torch",
     "ai-edge-litert": "ai_edge_litert",
-    "opencv-python": "cv2",
 }
 
 
@@ -57,12 +56,7 @@ def check_options(
     Raises:
         UserError: naming the options and what to do.
     """
-    for field in FORMAT_OPTIONS:
-        flag = FLAGS.get(field, field)
-        if is_on(options, flag) and not any(field in row.options for row in rows):
-            able = ", ".join(word for word, row in known.items() if field in row.options)
-            chosen = ", ".join(row.argument for row in rows)
-            raise UserError(f"{_flag(flag)} means nothing to {chosen}; formats that understand it: {able or 'none'}")
+    _check_understood(options, rows, known)
     if options.half and options.int8:
         raise UserError("--half and --int8 are two precisions; drop one of them")
     if not options.nms:
@@ -80,6 +74,20 @@ def check_options(
     if options.per_tensor and not options.int8:
         raise UserError("--per-tensor is a way of INT8; add --int8, or drop it")
     _check_device(options, rows, device)
+
+
+def _check_understood(options: ExportOptions, rows: "Sequence[Format]", known: "Mapping[str, Format]") -> None:
+    """Refuse an option that no chosen format understands; warn of those that some do not."""
+    for field in FORMAT_OPTIONS:
+        flag = FLAGS.get(field, field)
+        ignoring = ", ".join(row.argument for row in rows if field not in row.options)
+        if not ignoring or not is_on(options, flag):
+            continue
+        if any(field in row.options for row in rows):
+            LOGGER.warning(f"WARNING: {_flag(flag)} means nothing to {ignoring}, which will be written without it")
+            continue
+        able = ", ".join(word for word, row in known.items() if field in row.options)
+        raise UserError(f"{_flag(flag)} means nothing to {ignoring}; formats that understand it: {able or 'none'}")
 
 
 def _check_device(options: ExportOptions, rows: "Sequence[Format]", device: torch.device) -> None:

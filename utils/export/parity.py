@@ -53,11 +53,19 @@ class Suppression:
     iou: float = 0.45
     most: int = 300
     agnostic: bool = False
+    most_per_class: int | None = None
 
     def __call__(self, predictions: Tensor) -> list[Tensor]:
         """Return (n, 6) detections of each image of (B, N, 5 + classes) rows, best first."""
         limits = (self.confidence, self.iou)
-        return non_max_suppression(predictions, *limits, agnostic=self.agnostic, max_detections=self.most)
+        most = self.most if self.most_per_class is None else predictions.shape[1]  # the limit a class comes first
+        found = non_max_suppression(predictions, *limits, agnostic=self.agnostic, max_detections=most)
+        return found if self.most_per_class is None else [self._limited(rows, self.most_per_class) for rows in found]
+
+    def _limited(self, rows: Tensor, most_per_class: int) -> Tensor:
+        """Return the best of (n, 6) detections of each class, and of these the best of all."""
+        same = rows[:, None, 5] == rows[None, :, 5]  # (n, n)
+        return rows[same.tril().sum(1) <= most_per_class][: self.most]
 
 
 @dataclass(frozen=True)

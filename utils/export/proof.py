@@ -55,16 +55,20 @@ class Proof:
         batches = list(self._batches(stride))
         finished = suppression is not None
         found = compare(self.source, exported, batches, suppression or Suppression(), MARGIN[precision], finished)
-        if self.samples is None or self.size_hw[0] != self.size_hw[1]:
+        own_rules = suppression is not None and (
+            suppression.agnostic or (suppression.most_per_class or suppression.most) < suppression.most
+        )
+        if self.samples is None or self.size_hw[0] != self.size_hw[1] or own_rules:  # val.py suppresses by other rules
             return found
+        samples = self.samples[:MOST_MAP_IMAGES] if len(self.samples) > MOST_MAP_IMAGES else self.samples
         settings = _evaluation(suppression, self.device)
         if (settings, stride) not in self._source_maps:
-            self._source_maps[settings, stride] = self._map(self.source, settings, stride)
+            self._source_maps[settings, stride] = self._map(samples, self.source, settings, stride)
         return dataclasses.replace(
             found,
-            map50_95=self._map(exported, settings, stride),
+            map50_95=self._map(samples, exported, settings, stride),
             map50_95_source=self._source_maps[settings, stride],
-            map_images=len(self._measured()),
+            map_images=len(samples),
         )
 
     def _batches(self, stride: int | None) -> Iterator[Tensor]:
@@ -74,14 +78,10 @@ class Proof:
         for start in range(0, len(inputs), size):
             yield torch.cat(inputs[start : start + size]).to(self.device)
 
-    def _measured(self) -> Samples:
-        assert self.samples is not None
-        return self.samples[:MOST_MAP_IMAGES] if len(self.samples) > MOST_MAP_IMAGES else self.samples
-
-    def _map(self, predict: Predict, settings: EvaluationSettings, stride: int | None) -> float:
+    def _map(self, samples: Samples, predict: Predict, settings: EvaluationSettings, stride: int | None) -> float:
         channels = self.images[0].shape[2]
         loader = make_validation_loader(
-            self._measured(), self.size_hw[0], self.batch_size, stride, 0, channels=channels, as_detect=True
+            samples, self.size_hw[0], self.batch_size, stride, 0, channels=channels, as_detect=True
         )
         forward: Callable[[Tensor], tuple[Tensor, None]] = lambda images: (predict(images), None)  # noqa: E731
         return evaluate(forward, loader, self.names, settings).map50_95

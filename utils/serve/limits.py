@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from utils.data.pixels import decode_image
+from utils.data.sources.decode import decode_safely
 from utils.errors import UserError
 
 KINDS = ("JPEG", "PNG", "WEBP", "BMP")  # simple ones: whose header says how large the one image decoded will be
@@ -63,12 +63,12 @@ def decode_upload(content: bytes, channels: int, most_pixels: int) -> np.ndarray
     kind, (width, height) = _kind_and_size(content)
     if width * height > most_pixels:
         raise Refusal(413, f"the image has {width}x{height} px, more than the {most_pixels} that are taken")
-    if not content.endswith(ENDS.get(kind, b"")):
+    if kind not in ENDS or not content.endswith(ENDS[kind]):
         _check_whole(content)
     try:
-        image = decode_image(np.frombuffer(content, np.uint8), "the image", channels)
+        image = decode_safely(np.frombuffer(content, np.uint8), "the image", channels)
     except UserError as error:
-        raise Refusal(422, str(error)) from error
+        raise Refusal(400 if "cannot be read" in str(error) else 422, str(error)) from error
     if image is None:
         raise Refusal(400, "the image is damaged")
     return image

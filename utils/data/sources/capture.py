@@ -2,41 +2,31 @@
 
 import math
 import os
-import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import cv2
 import numpy as np
 
 from utils.data.sources.web import is_camera
 from utils.errors import UserError
+from utils.once import OnceForAll
 
 UNKNOWN_FPS, MOST_FPS = 30.0, 1000.0  # assumed where a file or camera says nothing sensible (v6.1)
 COLOURS = (3, 1)  # channels that moving pictures come in
 
 
-class _Quiet:
-    """Within its block OpenCV logs nothing. It has one log level for all threads: the last to leave restores it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._level = 0
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._inside:
-                self._level = cv2.utils.logging.getLogLevel()
-                cv2.utils.logging.setLogLevel(0)
-            self._inside += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if not self._inside:
-                cv2.utils.logging.setLogLevel(self._level)
+@contextmanager
+def _no_log() -> Iterator[None]:
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(0)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(level)
 
 
-QUIET = _Quiet()  # what goes wrong with an image, video or stream is told in one line of ours
+QUIET = OnceForAll(_no_log)  # what goes wrong with a video or stream is told in one line of ours
 
 
 def open_capture(address: str, timeout: float | None = None) -> cv2.VideoCapture:

@@ -42,13 +42,18 @@ def decode(data: np.ndarray, name: str, channels: int) -> np.ndarray:
     if not len(data):
         raise UserError(f"'{name}' cannot be read: it is empty")
     _check_header(data, name)
-    if data[: len(PNG_START)].tobytes() == PNG_START:
-        _check_chunks(data, name)
-    with QUIET:
-        image = decode_image(data, name, channels)
+    image = decode_safely(data, name, channels)
     if image is None:
         raise UserError(f"'{name}' cannot be read: it is damaged, or no image")
     return image
+
+
+def decode_safely(data: np.ndarray, name: str, channels: int) -> np.ndarray | None:
+    """Do as ``decode_image``, without a log of OpenCV's, and without the memory that a lying PNG asks for."""
+    if data[: len(PNG_START)].tobytes() == PNG_START:
+        _check_chunks(data, name)
+    with QUIET:
+        return decode_image(data, name, channels)
 
 
 def _check_header(data: np.ndarray, name: str) -> None:
