@@ -3,7 +3,8 @@
 import importlib.util
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -70,13 +71,24 @@ def _quantised(network: Any, calibration: Calibration, batch: int, float_parts: 
     import nncf
 
     items = [np.repeat(image, batch, 0) for image in calibration()]
-    return nncf.quantize(
+    return _apart(
+        nncf.quantize,
         network,
         nncf.Dataset(items),
         preset=nncf.QuantizationPreset.MIXED,
         subset_size=len(items),
         ignored_scope=nncf.IgnoredScope(patterns=float_parts),
     )
+
+
+def _apart(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Call a function in a thread of its own.
+
+    OpenVINO gives the thread that compiles a stack for signals, and frees that stack with the network: in the main
+    thread, the next Ctrl-C or the next process that ends would then crash the program.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(function, *arguments, **options).result()
 
 
 @contextmanager
@@ -176,7 +188,7 @@ def _compiled(core: Any, network: Any, file: Path, threads: int, parallel: int) 
         "ENABLE_CPU_PINNING": False,  # two processes would be pinned to the same cores
     }
     try:
-        return core.compile_model(network, "CPU", config)
+        return _apart(core.compile_model, network, "CPU", config)
     except RuntimeError as error:
         last = (str(error).strip() or "no reason given").splitlines()[-1]
         raise UserError(f"OpenVINO cannot run '{file}': {last}") from error

@@ -1,10 +1,12 @@
 """OpenVINO folders: of this project and of YOLOv5; FP32 stays FP32, and INT8 leaves the head alone."""
 
+import ctypes
 import os
 import shutil
 import sys
 import warnings
 from collections.abc import Iterator
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -245,3 +247,23 @@ def test_attention_is_proven_like_everything_else(tiny_nam_weights, tmp_path):
     assert load_backend([path], CPU).runtime.facts["parity"]["box_px"] < 0.01
     assert_same(load_backend([path], CPU), load_backend([weights], CPU))
     assert LoadSettings().parallel is None
+
+
+class SignalStack(ctypes.Structure):
+    """stack_t of sigaltstack(2)."""
+
+    _fields_: ClassVar = [("address", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
+
+
+def signal_stack() -> tuple[int | None, int]:
+    stack = SignalStack()
+    assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack)) == 0
+    return stack.address, stack.size
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="stack_t is laid out as on Linux")
+def test_signals_keep_their_stack(flexible):
+    before = signal_stack()
+    backends = [load_backend([flexible], CPU, parallel=parallel) for parallel in (1, 2)]
+    assert_same(backends[1], backends[0])
+    assert signal_stack() == before  # OpenVINO's own would be gone with the network

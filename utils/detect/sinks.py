@@ -168,7 +168,8 @@ class CropSink(SeparateFiles):
     def _claim(self, folder: Path, stem: str, number: int) -> int:
         """Return the first number from ``number`` on that is free: ``a2.jpg`` may be of image "a" or of "a2"."""
         with self._lock:
-            while (path := _numbered(folder, stem, number)).exists() or str(path).lower() in self._claimed:
+            # In this order: a claim ends only when its file is there.
+            while str(path := _numbered(folder, stem, number)).lower() in self._claimed or path.exists():
                 number += 1
             self._claimed.add(str(path).lower())
         return number
