@@ -731,6 +731,7 @@ def finish(process: "subprocess.Popen[str]") -> Outcome:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_run_that_can_be_resumed(tmp_path, tiny_dataset, tiny_cfg):
     words = ["--data", tiny_dataset, "--cfg", tiny_cfg, "--weights", "", "--imgsz", 64, "--batch-size", 2]
     words += ["--epochs", 20, "--workers", 2, "--device", "cpu", "--project", tmp_path, "--warmup-min", 1]
