@@ -43,7 +43,7 @@ def main(options: DetectOptions) -> Path | None:
 
 
 def make_backend(options: DetectOptions, device: "torch.device", source: "Source") -> "Backend":
-    """Load the weights, ready for as many calls at the same time as the source can make use of."""
+    """Load the weights, ready for one call a core at the same time; for one in all where the newest frame counts."""
     from models.formats import load_backend
     from models.loading import runtime_weights
     from utils.device import core_count, use_half

@@ -63,7 +63,7 @@ def load(
     if not given:
         raise UserError("no weights were given: the list is empty")
     named = [str(_with_ending(Path(file).expanduser())) for file in given]
-    kept_by = "dnn" if dnn else "half" if half else ""
+    kept_by = "dnn=True" if dnn else "half=True" if half else ""
     files = runtime_weights(named, runtime, chosen, PROOF_HW, kept_by)
     backend = load_backend(files, chosen, use_half(half, chosen), dnn=dnn, names=names)
     LOGGER.info(f"YOLOv5-NAM {describe_device(chosen)}: {', '.join(files)}, {len(backend.meta.names)} classes")
