@@ -10,8 +10,6 @@ from utils.errors import UserError
 from utils.options import describe_options, make_options, run_command
 
 if TYPE_CHECKING:
-    import torch
-
     from models.formats import Backend
     from utils.data.sources import Source
     from utils.detect.detector import Detector
@@ -20,33 +18,27 @@ if TYPE_CHECKING:
 
 def main(options: DetectOptions) -> Path | None:
     """Detect, write and print; return the run folder, or None when nothing is to be written."""
-    from models.plugins import load_plugins
     from utils.data.sources import load_source
     from utils.detect.detector import Detector
     from utils.detect.settings import detection_settings
-    from utils.device import describe_device, select_device
     from utils.log import LOGGER, set_up_logging
 
     set_up_logging()
     LOGGER.info(describe_options("detect", options))
-    load_plugins(options.plugins)
     with closing(load_source(options.source, options.vid_stride)) as source:
-        device = select_device(options.device)
-        LOGGER.info(f"YOLOv5-NAM {describe_device(device)}")
-        backend = make_backend(options, device, source)
+        backend = make_backend(options, source)
         source.channels = backend.meta.channels
-        detector = Detector(backend, backend.meta.stride, detection_settings(options, backend.meta), device)
+        detector = Detector(backend.find_rows, backend.meta.stride, detection_settings(options, backend.meta))
         folder = detect_all(options, source, detector, backend)
     if folder:
         LOGGER.info(f"Results saved to {folder}")
     return folder
 
 
-def make_backend(options: DetectOptions, device: "torch.device", source: "Source") -> "Backend":
+def make_backend(options: DetectOptions, source: "Source") -> "Backend":
     """Load the weights, ready for one call a core at the same time; for one in all where the newest frame counts."""
-    from models.formats import load_backend
-    from models.loading import runtime_weights
-    from utils.device import core_count, use_half
+    from models.opening import Opening, open_weights
+    from utils.cores import core_count
     from utils.weights import newest_weights
 
     options.weights = options.weights or [str(newest_weights())]
@@ -55,11 +47,20 @@ def make_backend(options: DetectOptions, device: "torch.device", source: "Source
         from utils.data.config import load_dataset_config
 
         names = load_dataset_config(options.data, ()).names
-    calls = 1 if source.live or options.visualize else core_count()
     torch_only = next((name for name in ("augment", "visualize", "dnn", "half") if getattr(options, name)), "")
-    kept_by = f"--{torch_only}" if torch_only else ""
-    weights = runtime_weights(options.weights, options.runtime, device, options.imgsz, kept_by)
-    return load_backend(weights, device, use_half(options.half, device), options.augment, options.dnn, names, calls)
+    opening = Opening(
+        device=options.device,
+        half=options.half,
+        augment=options.augment,
+        dnn=options.dnn,
+        runtime=options.runtime,
+        kept_by=f"--{torch_only}" if torch_only else "",
+        size=options.imgsz,
+        plugins=options.plugins,
+        names=names,
+        parallel=1 if source.live or options.visualize else core_count(),
+    )
+    return open_weights(options.weights, opening)
 
 
 def detect_all(options: DetectOptions, source: "Source", detector: "Detector", backend: "Backend") -> Path | None:

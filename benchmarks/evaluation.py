@@ -42,8 +42,9 @@ from benchmarks.whole_val import whole_processes
 from models.formats import load_backend
 from models.yolo import Model
 from utils.boxes import xywh_to_xyxy
+from utils.brightness import normalise
 from utils.data.config import load_dataset_config
-from utils.data.loader import Batch, BatchLoader, make_validation_loader, normalise
+from utils.data.loader import Batch, BatchLoader, make_validation_loader
 from utils.data.splits import load_samples
 from utils.eval.evaluate import EvaluationSettings, evaluate, summarise
 from utils.eval.metrics import ap_per_class, match_detections

@@ -137,5 +137,5 @@ def make_settings(
         workspace=options.workspace,
         timing_cache=options.cache,
         verbose=options.verbose,
-        device=device,
+        device=str(device),
     )

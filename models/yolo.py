@@ -60,8 +60,11 @@ class Detect(nn.Module):
         raw = [self._by_anchor(convolution(x)) for convolution, x in zip(self.m, maps, strict=True)]
         if self.training:
             return raw
-        decoded = [self._decode(level, output).flatten(1, 3) for level, output in enumerate(raw)]
-        return torch.cat(decoded, 1), raw
+        return self.decode(raw), raw
+
+    def decode(self, raw: list[Tensor]) -> Tensor:
+        """Turn raw outputs into the decoded predictions; see ``forward`` for both."""
+        return torch.cat([self._decode(level, output).flatten(1, 3) for level, output in enumerate(raw)], 1)
 
     def _by_anchor(self, x: Tensor) -> Tensor:
         batch, _, rows, columns = x.shape
@@ -82,6 +85,11 @@ class Detect(nn.Module):
     def stride(self) -> Tensor:
         """(levels,) pixels per grid cell."""
         return torch.tensor(self.strides, device="cpu")
+
+    @property
+    def anchors_px(self) -> Tensor:
+        """(levels, anchors, 2) width and height, px."""
+        return self.anchors.cpu() * self.stride.view(-1, 1, 1)
 
     def set_strides(self, strides: list[float]) -> None:
         """Store the strides, turn anchors from pixels into grid units, and put their levels into stride order.

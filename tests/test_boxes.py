@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from tests.golden_data import load_golden, meta_of
-from utils.boxes import clip_boxes, element_iou, pairwise_iou, scale_boxes, xywh_to_xyxy, xyxy_to_xywh
+from utils.boxes import clip_boxes, scale_boxes, xywh_to_xyxy, xyxy_to_xywh
+from utils.overlap import element_iou, pairwise_iou
 
 KINDS = ("iou", "giou", "diou", "ciou")
 

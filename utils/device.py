@@ -1,13 +1,12 @@
 """Which processor runs the network, and how many helpers feed it."""
 
-import os
-import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
+from utils.cores import core_count, describe_processor
 from utils.distributed import Processes
 from utils.errors import UserError
 from utils.log import LOGGER
@@ -58,13 +57,8 @@ def describe_device(device: torch.device) -> str:
     elif device.type == "mps":
         name = "MPS"
     else:
-        name = f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
+        name = describe_processor(torch.get_num_threads())
     return f"torch {torch.__version__} {name}"
-
-
-def core_count() -> int:
-    """Return the number of processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def worker_count(limit: int, batch_size: int) -> int:

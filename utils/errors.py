@@ -21,3 +21,11 @@ def near_matches(word: str, known: Iterable[str]) -> str:
 def listed(words: Sequence[str], most: int = 3) -> str:
     """Return ``"a, b, c and 4 more"``: the first words, and how many follow."""
     return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")
+
+
+def not_finite(image: object) -> UserError:
+    """Return the error of a network whose outputs for ``image``, a file, are no numbers."""
+    return UserError(
+        f"the network gives NaN or infinite values for '{image}': its weights are damaged, or too large for FP16; "
+        "try an earlier checkpoint, or FP32"
+    )

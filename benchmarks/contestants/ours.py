@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from benchmarks.contestants import protocol
 from models.formats.pytorch import PyTorchBackend
 from models.yolo import Model
+from utils.brightness import normalise
 from utils.data.config import DatasetConfig
 from utils.data.dataset import DetectionDataset
-from utils.data.loader import normalise
 from utils.data.recent import RecentImages, recent_budget
 from utils.data.rect import RectSettings
 from utils.data.splits import load_samples

@@ -4,16 +4,19 @@ import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from models.formats.backend import Backend, Metadata
 from models.formats.exported import ExportedBackend
 from models.formats.settings import LoadSettings
 from utils.errors import UserError
 from utils.log import LOGGER
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 __all__ = ["FORMATS", "Backend", "Ensemble", "Format", "Metadata", "check_weights", "format_of", "load_backend"]
 
@@ -225,9 +228,16 @@ class Ensemble:
         stride = max(member.meta.stride for member in members)
         self.meta = Metadata(stride, members[0].meta.names, fixed.pop() if fixed else None, channels[0])
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """Predict; see Backend. N is the sum over the members."""
+    def __call__(self, images: "Tensor") -> "Tensor":
+        """Predict everything; see Backend. N is the sum over the members."""
+        import torch
+
         return torch.cat([member(images) for member in self.members], 1)
+
+    def find_rows(self, pixels: np.ndarray, least: float) -> list[np.ndarray]:
+        """Predict what may be worth a look; see Backend."""
+        found = [member.find_rows(pixels, least) for member in self.members]
+        return [np.concatenate(rows) for rows in zip(*found, strict=True)]
 
 
 def _check_same_classes(first: dict[int, str], other: dict[int, str]) -> None:
@@ -256,29 +266,31 @@ def _check_same_classes(first: dict[int, str], other: dict[int, str]) -> None:
 
 def load_backend(
     weights: Sequence[str | Path],
-    device: torch.device,
+    device: "str | torch.device",
     half: bool = False,
     augment: bool = False,
     dnn: bool = False,
     names: Mapping[int, str] | None = None,
     parallel: int | None = None,
+    pixels: bool = False,
 ) -> Backend:
     """Load one model, or several as an ensemble.
 
     Args:
         weights: the files.
-        device: where to run.
+        device: where to run, as torch writes it: "cpu", "cuda:0".
         half: in FP16.
         augment: let each model look at several views of every image, see models/augmented.py.
         dnn: run ONNX files by OpenCV.
         names: of the classes, for files that do not say them.
         parallel: calls that will be made at the same time; None leaves it to each runtime.
+        pixels: only ``find_rows`` will be called; some runtimes take pixels faster than floats.
 
     Raises:
         UserError: a file is missing, foreign, damaged, in an unknown format, or in one that cannot do what is asked
             for; its runtime is not installed; or the models do not go together.
     """
-    settings = LoadSettings(device, half, dnn, parallel=parallel)
+    settings = LoadSettings(str(device), half, dnn, parallel=parallel, pixels=pixels)
     members = [_load_one(Path(path), settings, augment, names) for path in weights]
     return members[0] if len(members) == 1 else Ensemble(members)
 

@@ -1,9 +1,12 @@
 """What every model format offers to detection and evaluation."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from torch import Tensor
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,8 @@ class Backend(Protocol):
     meta: Metadata
     parallel: int
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """Predict.
+    def __call__(self, images: "Tensor") -> "Tensor":
+        """Predict everything.
 
         Args:
             images: (B, C, H, W) float in [0, 1]; three channels are RGB.
@@ -45,3 +48,20 @@ class Backend(Protocol):
         Returns:
             (B, N, 5 + classes): centre x, y, width, height in px of the input; objectness and class scores in [0, 1].
         """
+
+    def find_rows(self, pixels: np.ndarray, least: float) -> list[np.ndarray]:
+        """Predict what may be worth a look. Exported files do it without torch, which takes long to import.
+
+        Args:
+            pixels: (B, H, W, C) uint8; three channels are RGB.
+            least: rows of no greater objectness are left out.
+
+        Returns:
+            of each image the (n, 5 + classes) float32 rows that are left, as above, on the CPU. Rows whose objectness
+            is NaN are among them, for the caller to see.
+        """
+
+
+def likely_rows(table: np.ndarray, least: float) -> list[np.ndarray]:
+    """Return the rows of each image in a (B, N, 5 + classes) table as ``Backend.find_rows`` does."""
+    return [rows[~(rows[:, 4] <= least)] for rows in table]

@@ -178,17 +178,17 @@ def load(path: Path, settings: LoadSettings) -> Runtime:
     with silence(), _without_tensorflow():
         model = importlib.import_module("coremltools").models.MLModel(str(path))
 
-    def run(images: torch.Tensor) -> torch.Tensor:
+    def run(images: np.ndarray) -> np.ndarray:
         found = model.predict({INPUT: as_input(images)})
-        return torch.from_numpy(np.asarray(found[OUTPUT], np.float32)).to(images.device)
+        return np.asarray(found[OUTPUT], np.float32)
 
     _, _, height, width = facts["shape"]
     return Runtime(run, facts, BATCH_SIZE, (height, width))
 
 
-def as_input(images: torch.Tensor) -> Any:
+def as_input(images: np.ndarray) -> Any:
     """Return (1, C, H, W) in [0, 1] as the network takes it: a picture if of 1 or 3 channels, else the array."""
     if images.shape[1] not in COLOURS:
-        return images.numpy(force=True)
-    pixels = (images[0] * 255).round().byte().permute(1, 2, 0).numpy(force=True)  # (H, W, C)
+        return images
+    pixels = (images[0] * 255).round().astype(np.uint8).transpose(1, 2, 0)  # (H, W, C)
     return Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from models.formats import appended
@@ -87,7 +88,7 @@ class _Session:
             raise UserError(f"'{path}' is no detector: expected one image in and one table of boxes out")
         self.columns = table[2]
 
-    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+    def __call__(self, images: np.ndarray) -> np.ndarray:
         """Predict; see Runtime."""
-        (found,) = self.method.execute([images.cpu()])
-        return found.clone()  # what it returns is its own memory, written anew by the next call
+        (found,) = self.method.execute([torch.from_numpy(images)])
+        return found.numpy().copy()  # what it returns is its own memory, written anew by the next call

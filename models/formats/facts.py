@@ -5,11 +5,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from models.formats.backend import Metadata
-from models.formats.settings import ExportSettings
-from models.yolo import Model
+
+if TYPE_CHECKING:
+    from models.formats.settings import ExportSettings
+    from models.yolo import Model
 
 Facts = dict[str, Any]
 """Values that JSON and YAML know; the keys are those of ``facts_of``, ``parity`` joins them after the proof."""
@@ -19,7 +21,7 @@ DEFAULT_STRIDE, MOST_STRIDE = 32, 1024  # px
 HASH_LENGTH = 16  # hexadecimal digits
 
 
-def facts_of(model: Model, settings: ExportSettings, weights: Path) -> Facts:
+def facts_of(model: "Model", settings: "ExportSettings", weights: Path) -> Facts:
     """Return the facts of an export of ``model``, which was read from ``weights``."""
     return {
         "stride": model.largest_stride,
@@ -30,6 +32,8 @@ def facts_of(model: Model, settings: ExportSettings, weights: Path) -> Facts:
         "int8": settings.int8,
         "nms": settings.nms is not None,
         "operating_point": model.operating_point,
+        "strides": [float(stride) for stride in model.detect.strides],
+        "anchors": model.detect.anchors_px.tolist(),
         "weights": weights.name,
         "weights_hash": hash_of(weights),
     }

@@ -25,7 +25,7 @@ from models.formats.settings import ExportSettings
 from models.formats.writing import add_facts, load_written, settings_for, write
 from models.yolo import Model
 from utils.checkpoint import read_checkpoint
-from utils.device import core_count
+from utils.cores import core_count
 from utils.errors import UserError
 from utils.log import LOGGER
 from utils.sizes import input_size

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from models.formats.settings import NmsSettings
-from models.yolo import Model
+from models.yolo import Detect, Model
 from utils.boxes import xywh_to_xyxy
 
 CANDIDATES = 512  # best-scored rows of one image that take part in a suppression inside a graph
@@ -35,6 +35,41 @@ class ExportGraph(nn.Module):
         """
         decoded = self.model(images)[0]
         return decoded if self.nms is None else suppress(decoded, self.nms)
+
+
+class LevelGraph(nn.Module):
+    """An ExportGraph without suppression that also gives what its boxes are decoded from, see models/formats/levels.py.
+
+    Args:
+        model: fused, in evaluation mode; its head is replaced.
+    """
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        model.model[-1] = _CellwiseHead(model.detect)
+        self.model = model
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return the table of ExportGraph, and of each level (B, cells, anchors * (5 + classes)) logits."""
+        table, levels = self.model(images)
+        return table, *levels
+
+
+class _CellwiseHead(nn.Module):
+    """Detect, with matrix products for its 1x1 convolutions: their outputs are in the order that boxes have."""
+
+    def __init__(self, detect: Detect) -> None:
+        super().__init__()
+        self.detect = detect
+
+    def forward(self, maps: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        raw, levels = [], []
+        for convolution, x in zip(self.detect.m, maps, strict=True):
+            cells = x.flatten(2).transpose(1, 2)  # (B, cells, C)
+            levels.append(nn.functional.linear(cells, convolution.weight[:, :, 0, 0], convolution.bias))
+            shape = (len(x), x.shape[2], x.shape[3], self.detect.na, self.detect.no)
+            raw.append(levels[-1].view(shape).permute(0, 3, 1, 2, 4))
+        return self.detect.decode(raw), levels
 
 
 def suppress(decoded: Tensor, settings: NmsSettings) -> Tensor:

@@ -16,6 +16,7 @@ from models.formats.settings import ExportSettings, LoadSettings
 from models.formats.sharing import MOST_PARALLEL
 from models.formats.silence import silence
 from models.yolo import Model
+from utils.cores import thread_count
 from utils.errors import UserError, listed
 from utils.files import read_yaml, write_yaml
 
@@ -100,7 +101,7 @@ def load(path: Path, settings: LoadSettings) -> Runtime:
         raise UserError(f"'{path / FACTS_FILE}' was not written by export.py") from error
     parallel = min(settings.parallel or 1, MOST_PARALLEL)
     net = ncnn.Net()
-    net.opt.num_threads = max(1, (settings.threads or torch.get_num_threads()) // parallel)
+    net.opt.num_threads = max(1, (settings.threads or thread_count()) // parallel)
     in_half = bool(facts.get("half"))
     net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = in_half
     for name, read in ((GRAPH_FILE, net.load_param), (WEIGHTS_FILE, net.load_model)):
@@ -109,12 +110,12 @@ def load(path: Path, settings: LoadSettings) -> Runtime:
         if status:
             raise UserError(f"'{path / name}' is missing, damaged or not from export.py; export the model again")
 
-    def run(images: torch.Tensor) -> torch.Tensor:
+    def run(images: np.ndarray) -> np.ndarray:
         with net.create_extractor() as extractor:  # the network is shared, an extractor belongs to one call
-            extractor.input(INPUT, ncnn.Mat(images[0].numpy(force=True)).clone())  # aligned, as ncnn likes it
+            extractor.input(INPUT, ncnn.Mat(images[0]).clone())  # aligned, as ncnn likes it
             status, found = extractor.extract(OUTPUT)
             if status:
                 raise RuntimeError(f"ncnn gave status {status} for '{path}'")
-            return torch.from_numpy(np.array(found))[None].to(images.device)  # (1, N, 5 + classes)
+            return np.array(found)[None]  # (1, N, 5 + classes)
 
     return Runtime(run, facts, BATCH_SIZE, tuple(input_hw), parallel=parallel)

@@ -5,30 +5,32 @@ import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+import numpy as np
 
 from models.formats.exported import DETECTION_COLUMNS, Runtime
 from models.formats.facts import Facts, to_texts
-from models.formats.graph import ExportGraph
 from models.formats.onnx_file import OnnxFile, described_by_onnx, described_by_onnx_runtime
 from models.formats.settings import ExportSettings, LoadSettings
 from models.formats.sharing import MOST_PARALLEL
 from models.formats.silence import silence
-from models.yolo import Model
+from utils.cores import thread_count
 from utils.errors import UserError
 from utils.log import LOGGER
+
+if TYPE_CHECKING:
+    from models.yolo import Model
 
 INPUT, OUTPUT = "images", "output0"
 OLDEST_OPSET, DEFAULT_OPSET, NEWEST_OPSET = 11, 17, 20  # that torch can write and the network needs
 ANY_SIDE = 64  # px; a multiple of every stride
 PROCESSOR, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
-Run = Callable[[torch.Tensor], torch.Tensor]
+Run = Callable[[np.ndarray], np.ndarray]
 
 
-def export(model: Model, path: Path, settings: ExportSettings) -> None:
+def export(model: "Model", path: Path, settings: ExportSettings) -> None:
     """Write a network as ONNX.
 
     By torch's exporter through TorchScript: unlike the newer one, it takes a second instead of up to 40 s, and writes
@@ -49,6 +51,9 @@ def export(model: Model, path: Path, settings: ExportSettings) -> None:
     if settings.simplify and importlib.util.find_spec("onnxslim") is None:
         raise UserError("--simplify needs onnxslim: pip install onnxslim")
     import onnx
+    import torch
+
+    from models.formats.graph import ExportGraph
 
     example = torch.zeros(settings.batch_size, model.channels, *settings.input_hw, device=settings.device)
     graph = ExportGraph(model.half() if settings.half else model, settings.nms).eval()
@@ -104,7 +109,7 @@ def load(path: Path, settings: LoadSettings) -> Runtime:
     batch, channels, height, width = file.input.shape
     columns = file.output.shape[2] if file.output.shape else None
     if columns is None:  # v6.1 leaves it open with --dynamic
-        columns = run(torch.zeros(batch or 1, channels or 3, height or ANY_SIDE, width or ANY_SIDE)).shape[2]
+        columns = run(np.zeros((batch or 1, channels or 3, height or ANY_SIDE, width or ANY_SIDE), np.float32)).shape[2]
     return Runtime(
         run,
         file.facts,
@@ -119,13 +124,14 @@ def _onnx_runtime(path: Path, settings: LoadSettings) -> tuple[OnnxFile, Run, in
     """Return what a file says, what runs it by ONNX Runtime, and how many calls at the same time are good for it."""
     import onnxruntime
 
-    threads = settings.threads or torch.get_num_threads()
-    on_gpu = settings.device.type == "cuda"
+    threads = settings.threads or thread_count()
+    kind, _, number = settings.device.partition(":")
+    on_gpu = kind == "cuda"
     parallel = 1 if on_gpu else max(1, min(settings.parallel or 1, threads, MOST_PARALLEL))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads - parallel + 1  # calls share all but one of them, and bring one each
     options.log_severity_level = 3  # errors
-    wanted: list[Any] = [(CUDA, {"device_id": settings.device.index or 0})] if on_gpu else []
+    wanted: list[Any] = [(CUDA, {"device_id": int(number or 0)})] if on_gpu else []
     wanted = wanted if CUDA in onnxruntime.get_available_providers() else []
     session = _session(path, options, [*wanted, PROCESSOR])
     file = described_by_onnx_runtime(path, session)
@@ -138,10 +144,10 @@ def _onnx_runtime(path: Path, settings: LoadSettings) -> tuple[OnnxFile, Run, in
             "onnxruntime-gpu)"
         )
 
-    def run(images: torch.Tensor) -> torch.Tensor:
-        pixels = (images.half() if file.input.half else images).numpy(force=True)
-        (found,) = session.run([file.output.name], {file.input.name: pixels})
-        return torch.from_numpy(found).to(images.device).float()
+    def run(images: np.ndarray) -> np.ndarray:
+        values = images.astype(np.float16 if file.input.half else np.float32, copy=False)
+        (found,) = session.run([file.output.name], {file.input.name: values})
+        return found.astype(np.float32, copy=False)
 
     return file, run, parallel
 
@@ -171,13 +177,13 @@ def _opencv(path: Path) -> tuple[OnnxFile, Run, int]:
         raise UserError(f"OpenCV cannot load '{path}'; leave --dnn out, or export it with --opset 12") from error
     busy = threading.Lock()
 
-    def run(images: torch.Tensor) -> torch.Tensor:
+    def run(images: np.ndarray) -> np.ndarray:
         with busy:
-            network.setInput(images.numpy(force=True), file.input.name)
+            network.setInput(images, file.input.name)
             try:
                 found = network.forward(file.output.name).copy()
             except cv2.error as error:
                 raise UserError(f"OpenCV cannot run '{path}'; leave --dnn out") from error
-        return torch.from_numpy(found).to(images.device).float()
+        return found.astype(np.float32, copy=False)
 
     return file, run, 1

@@ -6,21 +6,27 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from models.formats.exported import Runtime
+from models.formats.backend import likely_rows
+from models.formats.exported import Runtime, as_predictions
 from models.formats.facts import Facts, tidy
-from models.formats.graph import ExportGraph
+from models.formats.levels import OUTPUT as LEVEL
+from models.formats.levels import decode_likely, levels_of
 from models.formats.settings import Calibration, ExportSettings, LoadSettings
 from models.formats.sharing import shared
 from models.formats.silence import silence
-from models.yolo import Model
+from utils.brightness import BRIGHTEST
+from utils.cores import thread_count
 from utils.errors import UserError
 from utils.files import read_yaml, write_yaml
+
+if TYPE_CHECKING:
+    from models.yolo import Model
 
 INPUT, OUTPUT = "images", "output0"
 ENDINGS = ("_int8_openvino_model", "_openvino_model")  # of the folder; its files have the stem of the weights
@@ -29,7 +35,7 @@ MOST_PARALLEL = 64  # calls; each needs a stream of its own
 HEAD, SUPPRESSION = r"__module\.model\.model\.{index}[/.].*", r"aten::.*"  # names that OpenVINO gives their operations
 
 
-def export(model: Model, path: Path, settings: ExportSettings) -> None:
+def export(model: "Model", path: Path, settings: ExportSettings) -> None:
     """Write a network as a graph, X.xml, and its weights, X.bin.
 
     Args:
@@ -50,13 +56,19 @@ def export(model: Model, path: Path, settings: ExportSettings) -> None:
     with unobserved(), silence(settings.verbose), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of constants in the trace, which the parity proof checks, and of deprecation
         import openvino
+        import torch
+
+        from models.formats.graph import ExportGraph, LevelGraph
 
         example = torch.zeros(batch, model.channels, height, width)
-        network = openvino.convert_model(ExportGraph(model, settings.nms).eval(), example_input=example, input=[shape])
+        head = HEAD.format(index=len(model.model) - 1)
+        graph = (ExportGraph(model, settings.nms) if settings.nms else LevelGraph(model)).eval()
+        network = openvino.convert_model(graph, example_input=example, input=[shape])
         network.inputs[0].set_names({INPUT})
-        network.outputs[0].set_names({OUTPUT})
+        for port, name in zip(network.outputs, (OUTPUT, *map(LEVEL.format, range(len(network.outputs)))), strict=False):
+            port.set_names({name})
         if settings.int8 and settings.calibration:
-            float_parts = [HEAD.format(index=len(model.model) - 1), *([SUPPRESSION] if settings.nms else [])]
+            float_parts = [head, *([SUPPRESSION] if settings.nms else [])]
             network = _quantised(network, settings.calibration, 1 if settings.dynamic else batch, float_parts)
         stem = next(path.name.removesuffix(ending) for ending in ENDINGS if path.name.endswith(ending))
         openvino.save_model(network, path / f"{stem}.xml", compress_to_fp16=settings.half)
@@ -154,24 +166,46 @@ def load(path: Path, settings: LoadSettings) -> Runtime:
         network = core.read_model(file)
     except RuntimeError as error:
         raise UserError(f"'{file}' or its .bin is missing or damaged; export the model again") from error
-    tables = [index for index, port in enumerate(network.outputs) if port.partial_shape.rank == TABLE_AXES]
+    tables = [port for port in network.outputs if port.partial_shape.rank == TABLE_AXES]
     if len(network.inputs) != 1 or network.inputs[0].partial_shape.rank != 4 or not tables:
         raise UserError(f"'{file}' is no detector: expected images in and a table of boxes out")
-    threads = settings.threads or torch.get_num_threads()
+    threads = settings.threads or thread_count()
     parallel = max(1, min(settings.parallel or 1, threads, MOST_PARALLEL))
     batch, channels, height, width = map(_length, network.inputs[0].partial_shape)
-    columns = _length(network.outputs[tables[0]].partial_shape[2])
+    columns = _length(tables[0].partial_shape[2])
     if channels:
         facts = {"shape": [batch, channels, height, width], **facts}
-    compiled = _compiled(core, network, file, threads, parallel)
+    levels = _level_ports(network, facts) if settings.pixels else []
+    network = openvino.Model(levels or tables[:1], network.get_parameters())  # computes nothing else
+    compiled = _compiled(core, _on_pixels(openvino, network) if settings.pixels else network, file, threads, parallel)
+    make = partial(_PixelRequest, facts=facts) if settings.pixels else _Request
+    sessions = shared([make(compiled.create_infer_request()) for _ in range(parallel)])
     return Runtime(
-        shared([_Request(compiled, tables[0]) for _ in range(parallel)]),
+        sessions,
         facts,
         batch_size=batch,
         input_hw=(height, width) if height and width else None,
         classes=columns - 5 if columns and not facts.get("nms") else None,
         parallel=parallel,
+        find_rows=sessions if settings.pixels else None,
     )
+
+
+def _level_ports(network: Any, facts: Facts) -> list[Any]:
+    """Return the outputs of the head as they are, one a level; none if the file has no such outputs."""
+    ports = {name: port for port in network.outputs for name in port.names}
+    names = [LEVEL.format(index) for index in range(len(levels_of(facts)))]
+    return [ports[name] for name in names] if set(names) <= set(ports) else []
+
+
+def _on_pixels(openvino: Any, network: Any) -> Any:
+    """Return a network that takes (b, H, W, C) uint8: OpenVINO turns them into floats faster than we do."""
+    steps = openvino.preprocess.PrePostProcessor(network)
+    images = steps.input()
+    images.tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
+    images.model().set_layout(openvino.Layout("NCHW"))
+    images.preprocess().convert_element_type(openvino.Type.f32).scale(BRIGHTEST)
+    return steps.build()
 
 
 def _compiled(core: Any, network: Any, file: Path, threads: int, parallel: int) -> Any:
@@ -201,14 +235,33 @@ def _length(dimension: Any) -> int | None:
 class _Request:
     """A request serves one call at a time; a stream runs one request."""
 
-    def __init__(self, compiled: Any, output: int) -> None:
-        self.output = output
-        self.dtype = compiled.inputs[0].element_type.to_dtype()
-        self.request = compiled.create_infer_request()
+    def __init__(self, request: Any) -> None:
+        self.request = request
+        # Asked here, by one thread: when two ask for the first time at once, OpenVINO 2026.4 waits for ever.
+        self.dtype = request.get_input_tensor().element_type.to_dtype()
 
-    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+    def __call__(self, images: np.ndarray) -> np.ndarray:
         """Predict; see Runtime."""
-        pixels = images.numpy(force=True).astype(self.dtype, copy=False)
-        self.request.infer([pixels], share_inputs=True, share_outputs=True)
-        found = self.request.get_output_tensor(self.output).data.astype(np.float32)  # a copy
-        return torch.from_numpy(found).to(images.device)
+        return self.infer(images)[0].astype(np.float32)  # a copy
+
+    def infer(self, images: np.ndarray) -> list[np.ndarray]:
+        """Return all outputs, in memory that the next call writes anew."""
+        self.request.infer([images.astype(self.dtype, copy=False)], share_inputs=True, share_outputs=True)
+        return [tensor.data for tensor in self.request.output_tensors]
+
+
+class _PixelRequest(_Request):
+    """Such a request for (b, H, W, C) pixels, by a network that gives levels of the head, or a table."""
+
+    def __init__(self, request: Any, facts: Facts) -> None:
+        super().__init__(request)
+        self.levels = levels_of(facts)
+        self.classes = len(facts["names"]) if facts.get("nms") else 0
+
+    def __call__(self, pixels: np.ndarray, least: float) -> list[np.ndarray]:  # type: ignore[override]
+        """Find rows; see Runtime."""
+        outputs = self.infer(pixels)
+        if len(outputs) == len(self.levels):
+            return decode_likely(outputs, self.levels, pixels.shape[1:3], least)
+        table = as_predictions(outputs[0], self.classes) if self.classes else outputs[0]
+        return likely_rows(table.astype(np.float32, copy=False), least)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 
 from models.formats.exported import DETECTION_COLUMNS, Runtime
 from models.formats.facts import Facts
@@ -17,6 +17,7 @@ from models.formats.settings import ExportSettings, LoadSettings
 from models.formats.sharing import MOST_PARALLEL, shared
 from models.formats.silence import silence
 from models.yolo import Model
+from utils.cores import thread_count
 from utils.errors import UserError
 
 STEM = "model"
@@ -74,7 +75,7 @@ def load(path: Path, settings: LoadSettings) -> Runtime:
     with silence():
         inference = _paddle().inference
         parallel = min(settings.parallel or 1, MOST_PARALLEL)
-        threads = max((settings.threads or torch.get_num_threads()) // parallel, 1)
+        threads = max((settings.threads or thread_count()) // parallel, 1)
         config = _config(inference, program, settings.device, threads)
         try:
             first = inference.create_predictor(config)
@@ -91,7 +92,7 @@ def load(path: Path, settings: LoadSettings) -> Runtime:
     )
 
 
-def _config(inference: Any, program: Path, device: torch.device, threads: int) -> Any:
+def _config(inference: Any, program: Path, device: str, threads: int) -> Any:
     """Return how Paddle shall run a program."""
     if program.suffix == ".json":  # Paddle ends the process when it cannot parse one
         try:
@@ -100,8 +101,9 @@ def _config(inference: Any, program: Path, device: torch.device, threads: int) -
             raise UserError(f"'{program}' is damaged; export the model again") from error
     config = inference.Config(str(program), str(program.with_suffix(WEIGHTS)))
     config.disable_glog_info()
-    if device.type == "cuda":
-        config.enable_use_gpu(GPU_MEMORY, device.index or 0)
+    kind, _, number = device.partition(":")
+    if kind == "cuda":
+        config.enable_use_gpu(GPU_MEMORY, int(number or 0))
     else:
         config.disable_gpu()
         config.disable_mkldnn()  # which Paddle 3.3 cannot run its own new programs with
@@ -127,13 +129,13 @@ class _Session:
             raise UserError(f"'{path}' is no detector: expected one image in and one table of boxes out")
         return shape  # type: ignore[return-value]
 
-    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+    def __call__(self, images: np.ndarray) -> np.ndarray:
         """Predict; see Runtime."""
         (name,) = self.predictor.get_input_names()
-        self.predictor.get_input_handle(name).copy_from_cpu(images.numpy(force=True))
+        self.predictor.get_input_handle(name).copy_from_cpu(images)
         self.predictor.run()
         (table,) = self.predictor.get_output_names()
-        found = torch.from_numpy(self.predictor.get_output_handle(table).copy_to_cpu())
+        found = self.predictor.get_output_handle(table).copy_to_cpu()
         if found.ndim != 3 or found.shape[2] < DETECTION_COLUMNS:
             raise UserError(f"the model of Paddle is no detector: it gives {tuple(found.shape)}")
         return found

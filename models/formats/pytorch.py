@@ -3,14 +3,16 @@
 from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from models.augmented import predict_augmented
-from models.formats.backend import Metadata
+from models.formats.backend import Metadata, likely_rows
 from models.formats.settings import LoadSettings
 from models.plugins import require_plugins
 from models.yolo import Model
+from utils.brightness import normalise
 from utils.checkpoint import Checkpoint, read_checkpoint
 from utils.device import torch_threads
 from utils.errors import UserError
@@ -66,14 +68,22 @@ class PyTorchBackend:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
-        """Predict; see Backend."""
+        """Predict everything; see Backend."""
         images = images.to(self.device, self.dtype, memory_format=torch.channels_last)
         with torch_threads(self._threads) if self.parallel > 1 else nullcontext():
             decoded = predict_augmented(self.model, images) if self.augment else self.model(images)[0]
         return decoded.float()
 
+    @torch.inference_mode()
+    def find_rows(self, pixels: np.ndarray, least: float) -> list[np.ndarray]:
+        """Predict what may be worth a look; see Backend."""
+        table = self(normalise(torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)))
+        if self.device.type == "cpu":
+            return likely_rows(table.numpy(), least)
+        return [rows[~(rows[:, 4] <= least)].cpu().numpy() for rows in table]  # not all of it travels
+
 
 def load(path: Path, settings: LoadSettings, augment: bool = False) -> PyTorchBackend:
     """Load a checkpoint for inference; with ``augment``, every image is looked at several times."""
     model = build_model(read_checkpoint(path), path)
-    return PyTorchBackend(model, settings.device, settings.half, augment, settings.parallel)
+    return PyTorchBackend(model, torch.device(settings.device), settings.half, augment, settings.parallel)

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import yaml
 
 from models.formats.exported import DETECTION_COLUMNS, Runtime
@@ -80,24 +79,22 @@ def load(path: Path, settings: LoadSettings) -> Runtime:
     return runtime_of(path, run, images.shape, table.shape, read_facts(path))
 
 
-def as_run(tf: Any, function: Callable[[Any], Any], settings: LoadSettings) -> Callable[[torch.Tensor], torch.Tensor]:
+def as_run(tf: Any, function: Callable[[Any], Any], settings: LoadSettings) -> Callable[[np.ndarray], np.ndarray]:
     """Return a function of TensorFlow as Runtime wants it; TensorFlow lets several threads call it."""
-    device = "/CPU:0" if settings.device.type == "cpu" else "/GPU:0"
+    device = "/CPU:0" if settings.device == "cpu" else "/GPU:0"
 
-    def run(images: torch.Tensor) -> torch.Tensor:
+    def run(images: np.ndarray) -> np.ndarray:
         height, width = images.shape[2:]
         with tf.device(device):
-            values = tf.constant(np.ascontiguousarray(images.cpu().numpy().transpose(0, 2, 3, 1)))
+            values = tf.constant(np.ascontiguousarray(images.transpose(0, 2, 3, 1)))
             found = function(values).numpy().astype(np.float32)
         found[..., :4] *= np.array([width, height, width, height], np.float32)
-        return torch.from_numpy(found)
+        return found
 
     return run
 
 
-def runtime_of(
-    path: Path, run: Callable[[torch.Tensor], torch.Tensor], images: Any, table: Any, facts: Facts
-) -> Runtime:
+def runtime_of(path: Path, run: Callable[[np.ndarray], np.ndarray], images: Any, table: Any, facts: Facts) -> Runtime:
     """Return the Runtime of a function of TensorFlow.
 
     Args:

@@ -1,10 +1,9 @@
 """What is asked of an export, and of a runtime that loads one."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 Calibration = Callable[[], Iterator[np.ndarray]]
 """Gives images like those the model will see, (1, C, H, W) float32 in [0, 1], prepared as for detection."""
@@ -46,7 +45,7 @@ class ExportSettings:
         mlmodel: CoreML in its old format.
         workspace: most memory TensorRT may use while it builds, GB. timing_cache: its file of timings.
         verbose: let the converter tell what it does.
-        device: where the network is while it is exported.
+        device: where the network is while it is exported, as torch writes it: "cpu", "cuda:0".
     """
 
     input_hw: tuple[int, int] = (640, 640)
@@ -64,7 +63,7 @@ class ExportSettings:
     workspace: int = 4
     timing_cache: str = ""
     verbose: bool = False
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -72,14 +71,16 @@ class LoadSettings:
     """How a file is loaded.
 
     Attributes:
-        device: where to run. half: in FP16 (CUDA).
+        device: where to run, as torch writes it: "cpu", "cuda:0". half: in FP16 (CUDA).
         dnn: an ONNX file by OpenCV instead of ONNX Runtime.
         threads: of the processor, for all calls together; None for one a core.
         parallel: calls that shall run at the same time, where the runtime can; None for its own choice.
+        pixels: images come as (b, H, W, C) uint8, which saves time; for runtimes that can, see Runtime.
     """
 
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    device: str = "cpu"
     half: bool = False
     dnn: bool = False
     threads: int | None = None
     parallel: int | None = None
+    pixels: bool = False

@@ -2,12 +2,11 @@
 
 import queue
 from collections.abc import Callable, Sequence
-
-from torch import Tensor
+from typing import Any
 
 MOST_PARALLEL = 8  # calls at the same time; each has memory of its own
 
-Session = Callable[[Tensor], Tensor]
+Session = Callable[..., Any]
 
 
 def shared(sessions: Sequence[Session]) -> Session:
@@ -16,10 +15,10 @@ def shared(sessions: Sequence[Session]) -> Session:
     for session in sessions:
         idle.put(session)
 
-    def run(images: Tensor) -> Tensor:
+    def run(*given: Any) -> Any:
         session = idle.get()
         try:
-            return session(images)
+            return session(*given)
         finally:
             idle.put(session)
 

@@ -40,7 +40,7 @@ def export(model: Model, path: Path, settings: ExportSettings) -> None:
         UserError: TensorRT is too old, or fails.
     """
     tensorrt = _tensorrt()
-    if settings.device.type != "cuda":
+    if not settings.device.startswith("cuda"):
         raise UserError("TensorRT is made on the GPU that will run it; export it there with --device 0")
     onnx = importlib.import_module("models.formats.onnx")
     with tempfile.TemporaryDirectory(prefix="tensorrt-") as folder, torch.cuda.device(settings.device):
@@ -136,7 +136,7 @@ def load(path: Path, settings: LoadSettings) -> Runtime:
         CannotRunHere: there is no GPU, or another than the engine was built for.
         UserError: TensorRT is too old, or this is no detector.
     """
-    if settings.device.type != "cuda":
+    if not settings.device.startswith("cuda"):
         raise CannotRunHere(f"'{path}' runs on NVIDIA GPUs; add --device 0, or name the .pt file it was exported from")
     tensorrt = _tensorrt()
     facts, content = split_facts(path.read_bytes())
@@ -147,7 +147,7 @@ def load(path: Path, settings: LoadSettings) -> Runtime:
     session = _Session(tensorrt, engine, path, settings.device)
     batch, _, height, width = session.shape
     fixed = (height, width) if min(height, width) > 0 else None
-    return Runtime(shared([session]), facts, batch if batch > 0 else None, fixed)
+    return Runtime(shared([session]), facts, batch if batch > 0 else None, fixed, device=settings.device)
 
 
 class _Session:
@@ -157,7 +157,7 @@ class _Session:
         shape: (B, C, H, W) that it takes, -1 for any.
     """
 
-    def __init__(self, tensorrt: Any, engine: Any, path: Path, device: torch.device) -> None:
+    def __init__(self, tensorrt: Any, engine: Any, path: Path, device: str) -> None:
         self.device, self.engine, self.context = device, engine, engine.create_execution_context()
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         inputs = [name for name in names if engine.get_tensor_mode(name) == tensorrt.TensorIOMode.INPUT]

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from models.formats import appended
 from models.formats.exported import DETECTION_COLUMNS, Runtime
@@ -113,15 +112,14 @@ class _Session:
         self.batch_size, self.input_hw = batch, (height, width)
         self.to_pixels = np.array([width, height, width, height], np.float32)
 
-    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+    def __call__(self, images: np.ndarray) -> np.ndarray:
         """Predict; see Runtime."""
-        pixels = images.cpu().numpy()
-        pixels = np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)) if self.channels_last else pixels
+        pixels = np.ascontiguousarray(images.transpose(0, 2, 3, 1)) if self.channels_last else images
         self.interpreter.set_tensor(self.input["index"], to_integers(pixels, self.input))
         self.interpreter.invoke()
         found = to_floats(self.interpreter.get_tensor(self.output["index"]), self.output)
         found[..., :4] *= self.to_pixels
-        return torch.from_numpy(found)
+        return found
 
 
 def to_integers(values: np.ndarray, tensor: dict[str, Any]) -> np.ndarray:

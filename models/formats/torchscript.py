@@ -70,4 +70,4 @@ def load(path: Path, settings: LoadSettings) -> Runtime:
         found = module(images.to(settings.device, torch.float16 if facts.get("half") else torch.float32))
         return (found[0] if isinstance(found, tuple) else found).float()  # v6.1 adds the raw outputs
 
-    return Runtime(run, facts, input_hw=tuple(input_hw))
+    return Runtime(run, facts, input_hw=tuple(input_hw), device=settings.device)

@@ -6,8 +6,6 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from models.formats import Format, missing_package
 from models.formats.exported import ExportedBackend
 from models.formats.facts import Facts, facts_of
@@ -23,7 +21,7 @@ def settings_for(row: Format, settings: ExportSettings) -> ExportSettings:
     ignored = {field.name for field in fields(settings)} - row.options - {*FOR_EVERY_FORMAT}
     changes: dict[str, Any] = {name: getattr(defaults, name) for name in ignored} | dict.fromkeys(row.implied, True)
     if not row.gpu:
-        changes["device"] = torch.device("cpu")
+        changes["device"] = "cpu"
     understood = replace(settings, **changes)
     return replace(understood, half=understood.half and not understood.int8)
 

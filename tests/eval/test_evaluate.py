@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import torch
 
+from utils.data.label_lines import format_labels
 from utils.errors import UserError
 from utils.eval.evaluate import EvaluationSettings, evaluate, header
-from utils.eval.sinks import BatchPictureSink, LabelFileSink, format_labels
+from utils.eval.sinks import BatchPictureSink, LabelFileSink
 
 NAMES = {0: "bolt", 1: "nut", 2: "Schraubenschlüssel"}
 # class, left, top, right, bottom in px of the original images, one list an image
@@ -226,7 +227,7 @@ def test_label_files_repeat_the_truth_in_native_space(tmp_path, with_confidence)
 
 
 def test_label_lines_have_six_significant_digits():
-    line = format_labels(torch.tensor([[0.0, 0, 10, 30, 1 / 3, 7]]), (90, 30), with_confidence=True)
+    line = format_labels(np.array([[0.0, 0, 10, 30, 1 / 3, 7]]), (90, 30), with_score=True)
     assert line == "7 0.166667 0.166667 0.333333 0.333333 0.333333\n"
 
 

@@ -19,7 +19,7 @@ from models import summary
 from tests.conftest import write_random_weights
 from tests.train.watching import QUICK, SMALL, Watched, run_watched
 from utils.checkpoint import read_checkpoint
-from utils.device import core_count
+from utils.cores import core_count
 from utils.errors import UserError
 from utils.eval.evaluate import Evaluation
 from utils.options import build_parser, make_options

@@ -49,11 +49,6 @@ class Batch:
         return replace(self, images=self.images.pin_memory(), targets=self.targets.pin_memory())
 
 
-def normalise(images: Tensor) -> Tensor:
-    """Return (B, C, H, W) uint8 ``images`` as float32 in 0..1, channels last in memory."""
-    return images.to(torch.float32, memory_format=torch.channels_last).div_(255)
-
-
 def collate(items: Sequence[Item]) -> Batch:
     """Stack items of one shape."""
     # Pixels stay height, width, channel in memory and are only viewed as (B, C, H, W): this is torch's channels-last

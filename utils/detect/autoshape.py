@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from utils.boxes import scale_boxes
+from utils.brightness import normalise
 from utils.data.letterbox import fit_letterbox, letterbox
-from utils.data.loader import normalise
 from utils.detect.pictures import Picture, as_pictures
 from utils.detect.results import Results
 from utils.device import Stopwatch

@@ -1,19 +1,18 @@
 """One image in, its objects out."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from utils.boxes import scale_boxes
 from utils.channels import swap_red_and_blue
-from utils.data.loader import normalise
 from utils.data.prepare import prepare_image, prepared_hw
-from utils.device import Stopwatch
-from utils.eval.nms import check_finite, non_max_suppression
+from utils.detect.suppression import suppress
+from utils.errors import not_finite
 
 
 @dataclass(frozen=True)
@@ -68,16 +67,14 @@ class Detector:
     """A model with its pre- and post-processing. May be called by several threads at once.
 
     Attributes:
-        predict: (B, C, H, W) float in [0, 1] to (B, N, 5 + classes), as Backend does.
-        stride: H and W are multiples of it.
+        find_rows: see Backend.
+        stride: height and width of the network's input are multiples of it, px.
         settings: thresholds and size; for others, make another one by ``dataclasses.replace``.
-        device: where the model runs.
     """
 
-    predict: Callable[[Tensor], Tensor]
+    find_rows: Callable[[np.ndarray, float], list[np.ndarray]]
     stride: int
     settings: DetectionSettings
-    device: torch.device
 
     def __call__(self, image: np.ndarray, path: str | Path = "image") -> Detected:
         """Find the objects of an image.
@@ -93,19 +90,19 @@ class Detector:
 
     def detect_batch(self, images: Sequence[np.ndarray], paths: Sequence[str | Path]) -> list[Detected]:
         """Find the objects of several images that have one ``input_hw``; otherwise like calling it for each."""
-        clocks = [Stopwatch(self.device) for _ in range(3)]
-        with clocks[0]:
-            prepared = self._prepare(images)  # (B, C, H, W)
-        with clocks[1]:
-            predictions = self.predict(prepared)  # (B, N, 5 + classes)
-        check_finite(predictions, paths)
-        with clocks[2]:
-            found = [rows.cpu() for rows in self._suppress(predictions)]
-        prepare, network, suppression = (clock.seconds / len(images) for clock in clocks)
-        input_hw = (prepared.shape[2], prepared.shape[3])
+        times = [time.perf_counter()]
+        pixels = self._prepare(images)  # (B, H, W, C)
+        times.append(time.perf_counter())
+        found = self.find_rows(pixels, self.settings.confidence)
+        times.append(time.perf_counter())
+        check_finite(found, paths)
+        detections = [self._suppress(rows) for rows in found]
+        times.append(time.perf_counter())
+        prepare, network, suppression = ((end - start) / len(images) for start, end in pairwise(times))
+        input_hw = (pixels.shape[1], pixels.shape[2])
         return [
             Detected(_on_image(rows, input_hw, image), input_hw, (prepare, network, suppression))
-            for rows, image in zip(found, images, strict=True)
+            for rows, image in zip(detections, images, strict=True)
         ]
 
     def input_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
@@ -116,18 +113,17 @@ class Detector:
     def _padding(self) -> int | None:
         return None if self.settings.exact_shape else self.stride
 
-    def _prepare(self, images: Sequence[np.ndarray]) -> Tensor:
-        """Return the (B, C, H, W) input for B images, float32 in 0..1."""
+    def _prepare(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the (B, H, W, C) uint8 input for B images; three channels are RGB."""
         size_hw = self.settings.size_hw
         padded = [swap_red_and_blue(prepare_image(image, size_hw, self._padding)) for image in images]
-        stacked = padded[0][None] if len(padded) == 1 else np.stack(padded)  # (B, H, W, C)
-        return normalise(torch.from_numpy(stacked).to(self.device).permute(0, 3, 1, 2))
+        return padded[0][None] if len(padded) == 1 else np.stack(padded)
 
-    def _suppress(self, predictions: Tensor) -> list[Tensor]:
-        """Return the (n, 6) left, top, right, bottom, score, class of each image."""
+    def _suppress(self, rows: np.ndarray) -> np.ndarray:
+        """Return the (n, 6) left, top, right, bottom, score, class of an image."""
         settings = self.settings
-        found = non_max_suppression(
-            predictions,
+        found = suppress(
+            rows,
             settings.confidence,
             settings.iou,
             classes=settings.classes,
@@ -135,18 +131,33 @@ class Detector:
             max_detections=settings.max_detections,
         )
         thresholds = settings.class_confidence
-        return [_above_own(rows, thresholds) for rows in found] if thresholds else found
+        return _above_own(found, thresholds) if thresholds else found
 
 
-def _on_image(found: Tensor, input_hw: tuple[int, int], image: np.ndarray) -> Detections:
+def check_finite(found: Sequence[np.ndarray], paths: Sequence[str | Path]) -> None:
+    """See that what a network gives are numbers; suppression would take NaN for "nothing there".
+
+    Args:
+        found: rows of each image, see Backend.
+        paths: its file, for the message.
+
+    Raises:
+        UserError: NaN or infinite values.
+    """
+    for rows, path in zip(found, paths, strict=True):
+        if not np.isfinite(rows).all():
+            raise not_finite(path)
+
+
+def _on_image(found: np.ndarray, input_hw: tuple[int, int], image: np.ndarray) -> Detections:
     """Turn (n, 6) rows in px of the network's input into detections in px of the image."""
     boxes = scale_boxes(found[:, :4], input_hw, image.shape[:2])
-    return Detections(boxes.numpy(), found[:, 4].numpy(), found[:, 5].numpy().astype(int))
+    return Detections(boxes, found[:, 4], found[:, 5].astype(int))
 
 
-def _above_own(found: Tensor, thresholds: Mapping[int, float]) -> Tensor:
+def _above_own(found: np.ndarray, thresholds: Mapping[int, float]) -> np.ndarray:
     """Return the rows of (n, 6) ``found`` whose score is above that of their class."""
-    least = found.new_tensor([thresholds[int(index)] for index in found[:, 5].tolist()])
+    least = np.array([thresholds[int(index)] for index in found[:, 5]], np.float32)
     return found[found[:, 4] > least]
 
 

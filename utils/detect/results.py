@@ -18,8 +18,7 @@ from utils.channels import swap_red_and_blue
 from utils.detect.detector import Detections, describe
 from utils.detect.sinks import cut_out
 from utils.errors import UserError
-from utils.eval.draw import class_colour, draw_detections
-from utils.eval.sinks import save_picture
+from utils.eval.draw import class_colour, draw_detections, save_picture
 from utils.files import increment_path, safe_name
 from utils.log import speed_line
 

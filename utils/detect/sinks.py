@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import torch
 
 from utils.boxes import clip_boxes, xywh_to_xyxy, xyxy_to_xywh
+from utils.data.label_lines import format_corners, format_labels
 from utils.data.sources import Frame
 from utils.detect.detector import Detections
-from utils.eval.draw import class_colour, draw_detections
-from utils.eval.sinks import format_labels, save_picture
+from utils.eval.draw import class_colour, draw_detections, save_picture
 from utils.files import atomic_write, safe_name
 
 WRITABLE = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
@@ -117,18 +116,10 @@ class LabelSink(SeparateFiles):
         if not len(detections):
             return
         columns = [detections.boxes.round(), detections.scores[:, None], detections.classes[:, None]]
-        rows = torch.from_numpy(np.concatenate(columns, 1)[::-1].astype(np.float32))
+        rows = np.concatenate(columns, 1)[::-1].astype(np.float32)
         lines = format_corners if self.corners else format_labels
         with atomic_write(self.folder / f"{frame.name}.txt") as temporary:
             temporary.write_text(lines(rows, frame.image.shape[:2], self.with_scores), encoding="utf-8")
-
-
-def format_corners(detections: torch.Tensor, size_hw: tuple[int, int], with_scores: bool = False) -> str:
-    """Return lines ``class left top right bottom [score]``; see ``format_labels`` for the arguments."""
-    height, width = size_hw
-    boxes = detections[:, :4] / detections.new_tensor([width, height, width, height])
-    rows = torch.cat((detections[:, 5:6], boxes, detections[:, 4 : 4 + with_scores]), 1)
-    return "".join(" ".join(f"{value:g}" for value in row) + "\n" for row in rows.tolist())
 
 
 def cut_out(image: np.ndarray, box: np.ndarray) -> np.ndarray:

@@ -19,8 +19,8 @@ from utils.channels import displayable
 from utils.data.letterbox import fit_letterbox
 from utils.data.sources import Frame
 from utils.detect.detector import Detections
+from utils.eval.draw import save_picture
 from utils.eval.plots import INK, save_figure
-from utils.eval.sinks import save_picture
 from utils.files import atomic_write
 
 CHANNELS, COLUMNS = 32, 8  # of a picture of feature maps (v6.1)

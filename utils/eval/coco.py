@@ -4,12 +4,14 @@ import io
 from collections.abc import Iterable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from utils.eval.findings import Findings
-from utils.eval.metrics import ClassMetrics
+
+if TYPE_CHECKING:
+    from utils.eval.metrics import ClassMetrics
 
 PACKAGES = ("faster-coco-eval", "pycocotools")  # the faster one first
 MISSING_HINT = "COCO-style AP and AR are left out; for these: pip install faster-coco-eval (or pycocotools)"
@@ -88,7 +90,7 @@ class CocoMetrics:
         """(classes,) average precision at IoU 0.50, NaN for classes without labels."""
         return self.precision[:, AP50, 0]
 
-    def lines(self, yolo_style: ClassMetrics | None = None) -> list[str]:
+    def lines(self, yolo_style: "ClassMetrics | None" = None) -> list[str]:
         """Return a table.
 
         Args:

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from utils.boxes import pairwise_iou
 from utils.device import one_thread
+from utils.overlap import pairwise_iou
 
 
 class ConfusionMatrix:

@@ -4,14 +4,17 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
 
 from utils.channels import displayable, swap_red_and_blue
-from utils.eval.metrics import labels_per_image
+from utils.files import atomic_write
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Colour = tuple[int, int, int]  # blue, green, red in 0..255
 
@@ -109,9 +112,21 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")), size)
 
 
+def save_picture(path: Path, image: np.ndarray) -> None:
+    """Write an image, atomically and to any path (OpenCV's own writer balks at some on Windows).
+
+    Args:
+        path: ``.jpg`` or ``.png`` file.
+        image: (H, W, C) uint8; three channels are BGR, of others ``displayable`` ones are written.
+    """
+    encoded = cv2.imencode(path.suffix, displayable(image))[1]
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(encoded.tobytes())
+
+
 def plot_batch(
-    images: Tensor,
-    detections: Sequence[Tensor],
+    images: "Tensor",
+    detections: "Sequence[Tensor]",
     names: Mapping[int, str] | None = None,
     paths: Sequence[str] = (),
     show_scores: bool = True,
@@ -158,7 +173,7 @@ def _draw_tile(
 
 
 def plot_targets(
-    images: Tensor, targets: Tensor, names: Mapping[int, str] | None = None, paths: Sequence[str] = ()
+    images: "Tensor", targets: "Tensor", names: Mapping[int, str] | None = None, paths: Sequence[str] = ()
 ) -> np.ndarray:
     """Return the grid of `plot_batch` with the ground truth.
 
@@ -168,6 +183,8 @@ def plot_targets(
         names: class names; class numbers are shown when None.
         paths: B image files.
     """
+    from utils.eval.metrics import labels_per_image  # with torch
+
     labels = labels_per_image(targets, len(images), (images.shape[2], images.shape[3]))
     as_detections = [label[:, [1, 2, 3, 4, 0, 0]] for label in labels]
     return plot_batch(images, as_detections, names, paths, show_scores=False)

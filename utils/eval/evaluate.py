@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from utils.data.loader import Batch, normalise
+from utils.brightness import normalise
+from utils.data.loader import Batch
 from utils.device import Stopwatch
 from utils.distributed import Processes
 from utils.errors import UserError

@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from utils.boxes import pairwise_iou, xywh_to_xyxy
+from utils.boxes import xywh_to_xyxy
 from utils.device import one_thread
+from utils.overlap import pairwise_iou
 
 IOU_THRESHOLDS = torch.linspace(0.5, 0.95, 10)
 CURVE_POINTS = 1000  # samples of confidence (or recall) in 0..1 behind a curve

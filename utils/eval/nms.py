@@ -12,7 +12,7 @@ from torch import Tensor
 
 from utils.boxes import xywh_to_xyxy
 from utils.device import one_thread
-from utils.errors import UserError
+from utils.errors import UserError, not_finite
 
 MIN_SIDE, MAX_SIDE = 2.0, 7680.0  # px; v6.1 drops boxes with a side outside this range
 MAX_CANDIDATES = 30_000  # best-scored candidates of one image that take part
@@ -101,10 +101,7 @@ def check_finite(prediction: Tensor, images: Sequence[str | Path]) -> None:
     if _finite(prediction):
         return
     bad = next((image for image, rows in zip(images, prediction, strict=True) if not _finite(rows)), images[0])
-    raise UserError(
-        f"the network gives NaN or infinite values for '{bad}': its weights are damaged, or too large for FP16; "
-        "try an earlier checkpoint, or FP32"
-    )
+    raise not_finite(bad)
 
 
 def _finite(values: Tensor) -> bool:

@@ -4,11 +4,12 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from utils.checkpoint import read_checkpoint, write_checkpoint
 from utils.errors import UserError
-from utils.eval.metrics import ClassMetrics
+
+if TYPE_CHECKING:
+    from utils.eval.metrics import ClassMetrics
 
 DIGITS = 4  # of a score; the curves behind it have 1000 points
 LEAST = 0.001  # no detections with lower scores are measured
@@ -27,7 +28,7 @@ class OperatingPoint:
     classes: Mapping[str, float]
 
     @classmethod
-    def measured(cls, metrics: ClassMetrics, names: Mapping[int, str]) -> "OperatingPoint | None":
+    def measured(cls, metrics: "ClassMetrics", names: Mapping[int, str]) -> "OperatingPoint | None":
         """Return the point of a measured model, or None if nothing was found right at any score.
 
         Args:
@@ -64,6 +65,8 @@ def save_operating_point(weights: Path, point: OperatingPoint, folder: Path) -> 
     Raises:
         UserError: not a checkpoint; or the copy would replace the file itself.
     """
+    from utils.checkpoint import read_checkpoint, write_checkpoint  # with torch
+
     if weights.suffix != ".pt":
         raise UserError(f"--save-point: '{weights}' is no .pt file; save the point with that one, and export it again")
     copy = folder / weights.name

@@ -3,30 +3,11 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import cv2
-import numpy as np
 from torch import Tensor
 
-from utils.boxes import xyxy_to_xywh
-from utils.channels import displayable
+from utils.data.label_lines import format_labels
 from utils.data.loader import Batch
-from utils.eval.draw import plot_batch, plot_targets
-from utils.files import atomic_write
-
-
-def format_labels(detections: Tensor, size_hw: tuple[int, int], with_confidence: bool = False) -> str:
-    """Return detections of one image as YOLO label lines, ``class x y width height [confidence]``.
-
-    Args:
-        detections: (n, 6) left, top, right, bottom in px of the image, score, class.
-        size_hw: height and width of the image, by which boxes are normalised.
-        with_confidence: append the score.
-    """
-    height, width = size_hw
-    boxes = xyxy_to_xywh(detections[:, :4]) / detections.new_tensor([width, height, width, height])
-    rows = np.concatenate([detections[:, 5:6].numpy(), boxes.numpy(), detections[:, 4:5].numpy()], 1)
-    rows = rows if with_confidence else rows[:, :5]
-    return "".join(" ".join(f"{value:g}" for value in row) + "\n" for row in rows.tolist())
+from utils.eval.draw import plot_batch, plot_targets, save_picture
 
 
 class LabelFileSink:
@@ -52,7 +33,7 @@ class LabelFileSink:
                 name = f"{Path(path).stem}.txt"
                 with (self.folder / name).open("a" if name in self._written else "w", encoding="utf-8") as file:
                     ordered = found.flip(0) if self.worst_first else found
-                    file.write(format_labels(ordered, size_hw, self.with_confidence))
+                    file.write(format_labels(ordered.numpy(), size_hw, self.with_confidence))
                 self._written.add(name)
 
 
@@ -82,15 +63,3 @@ class BatchPictureSink:
         save_picture(Path(f"{stem}_labels.jpg"), plot_targets(batch.images, batch.targets, self.names, batch.paths))
         save_picture(Path(f"{stem}_pred.jpg"), plot_batch(batch.images, shown, self.names, batch.paths))
         self._seen += 1
-
-
-def save_picture(path: Path, image: np.ndarray) -> None:
-    """Write an image, atomically and to any path (OpenCV's own writer balks at some on Windows).
-
-    Args:
-        path: ``.jpg`` or ``.png`` file.
-        image: (H, W, C) uint8; three channels are BGR, of others ``displayable`` ones are written.
-    """
-    encoded = cv2.imencode(path.suffix, displayable(image))[1]
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(encoded.tobytes())

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from utils.boxes import pairwise_iou, xywh_to_xyxy
+from utils.boxes import xywh_to_xyxy
 from utils.eval.nms import non_max_suppression
+from utils.overlap import pairwise_iou
 
 Predict = Callable[[Tensor], Tensor]
 

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from utils.eval.draw import plot_targets
-from utils.eval.sinks import save_picture
+from utils.eval.draw import plot_targets, save_picture
 from utils.hooks.base import BatchReport, Hook
 
 PICTURES = 3

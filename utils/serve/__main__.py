@@ -23,7 +23,7 @@ def main(options: ServeOptions) -> None:
     LOGGER.info(describe_options("serve", options))
     listener = bind(options.host, options.port)  # first, for a taken port is told before a model has been loaded
     try:
-        from utils.serve.app import make_app  # with torch, which takes its time
+        from utils.serve.app import make_app
 
         service = make_service(options)
         if not is_loopback(listener):
@@ -56,23 +56,26 @@ def check_packages() -> None:
 
 def make_service(options: ServeOptions) -> "Service":
     """Load the model and return what detects with it."""
-    from models.formats import load_backend
-    from models.plugins import load_plugins
+    from models.opening import Opening, open_weights
     from utils.detect.detector import Detector
     from utils.detect.options import DetectOptions
     from utils.detect.settings import detection_settings
-    from utils.device import describe_device, select_device, use_half
-    from utils.log import LOGGER
     from utils.serve.answers import Thresholds
     from utils.serve.app import Model, Service, detect_with
     from utils.serve.limits import MEGABYTE, Limits
     from utils.weights import newest_weights
 
-    load_plugins(options.plugins)
-    device = select_device(options.device)
-    LOGGER.info(f"YOLOv5-NAM {describe_device(device)}")
     weights = options.weights or [str(newest_weights())]
-    backend = load_backend(weights, device, use_half(options.half, device), parallel=options.workers)
+    opening = Opening(
+        device=options.device,
+        half=options.half,
+        runtime=options.runtime,
+        kept_by="--half" if options.half else "",
+        size=options.imgsz,
+        plugins=options.plugins,
+        parallel=options.workers,
+    )
+    backend = open_weights(weights, opening)
     wanted = DetectOptions(
         weights=weights,
         imgsz=options.imgsz,
@@ -83,7 +86,7 @@ def make_service(options: ServeOptions) -> "Service":
         agnostic_nms=options.agnostic_nms,
     )
     settings = detection_settings(wanted, backend.meta)
-    detector = Detector(backend, backend.meta.stride, settings, device)
+    detector = Detector(backend.find_rows, backend.meta.stride, settings)
     name = "+".join(Path(path).stem for path in weights)
     return Service(
         detect_with(detector),

@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from utils.cores import core_count
 from utils.data.dataset import BGR, DetectionDataset
 from utils.data.image_cache import cache_images
 from utils.data.loader import BatchLoader, make_loader, make_validation_loader
@@ -15,7 +16,7 @@ from utils.data.samples import Samples
 from utils.data.sampling import class_weights, difficulty_weights, image_weights
 from utils.data.strength import Augmentation
 from utils.data.transforms import load_transforms
-from utils.device import core_count, worker_count
+from utils.device import worker_count
 from utils.train.setup import Setup
 
 CACHES: dict[str, Literal["ram", "disk"]] = {"ram": "ram", "disk": "disk", "val": "ram"}  # by --cache

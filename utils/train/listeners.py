@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from utils.device import core_count
+from utils.cores import core_count
 from utils.hooks.base import Hook
 from utils.hooks.console import Console
 from utils.hooks.csv_file import CsvFile, Figure

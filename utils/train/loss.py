@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from utils.boxes import element_iou, xywh_to_xyxy
+from utils.boxes import xywh_to_xyxy
+from utils.overlap import element_iou
 from utils.train.assign import Positives, assign_targets
 
 BALANCE = {3: [4.0, 1.0, 0.4]}  # weight of each level's objectness, finest first

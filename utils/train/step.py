@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from utils.data.loader import Batch, normalise
+from utils.brightness import normalise
+from utils.data.loader import Batch
 from utils.log import LOGGER
 from utils.memory import is_out_of_memory
 from utils.train.loss import Criterion

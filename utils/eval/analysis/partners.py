@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from utils.boxes import pairwise_iou
 from utils.eval.findings import Findings
+from utils.overlap import pairwise_iou
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from pathlib import Path
 from utils.eval.analysis.analyse import Analysis
 from utils.eval.analysis.charts import save_calibration, save_errors, save_sizes
 from utils.eval.analysis.gallery import confident_mistakes, worst_false_positives, worst_misses
+from utils.eval.draw import save_picture
 from utils.eval.findings import Findings
-from utils.eval.sinks import save_picture
 
 GALLERIES = {
     "worst_false_positives.jpg": worst_false_positives,
