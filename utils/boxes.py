@@ -14,7 +14,7 @@ Boxes = TypeVar("Boxes", "Tensor", np.ndarray)
 
 
 def _stack(parts: list[Boxes]) -> Boxes:
-    if isinstance(parts[0], np.ndarray):
+    if isinstance(parts[0], np.ndarray | np.generic):
         return np.stack(parts, -1)
     import torch  # by those who have tensors it is imported already
 

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import sys
 from pathlib import Path
 
 SIBLINGS = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"  # of Linux: hardware threads of one core
@@ -13,7 +14,13 @@ def core_count() -> int:
 
 
 def thread_count() -> int:
-    """Return with how many threads to compute: ``$OMP_NUM_THREADS``, else one a core, as torch has it."""
+    """Return with how many threads to compute: as torch is set, where it is imported, else as it would be.
+
+    That is ``$OMP_NUM_THREADS``, else one a core.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        return int(torch.get_num_threads())
     wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     if wanted.isdecimal() and int(wanted) > 0:
         return int(wanted)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from models.formats.backend import Metadata
 
 if TYPE_CHECKING:
@@ -67,7 +69,7 @@ def tidy(facts: Mapping[str, Any]) -> Facts:
     """Return facts with class names by number: JSON knows only texts as keys, and v6.1 wrote a list.
 
     Raises:
-        ValueError: names, stride or shape are something else.
+        ValueError: names, stride, shape, strides or anchors are something else.
     """
     if not isinstance(facts, Mapping):
         raise ValueError(f"they are {type(facts).__name__}")
@@ -76,6 +78,7 @@ def tidy(facts: Mapping[str, Any]) -> Facts:
         raise ValueError(f"the stride is {stride!r}")
     if shape is not None and not (isinstance(shape, list) and len(shape) == 4 and isinstance(shape[1], int)):
         raise ValueError(f"the shape is {shape!r}")
+    _check_levels(facts.get("strides", []), facts.get("anchors", []))
     if "names" not in facts:
         return dict(facts)
     names = facts["names"]
@@ -84,6 +87,18 @@ def tidy(facts: Mapping[str, Any]) -> Facts:
     if not isinstance(names, dict):
         raise ValueError(f"class names are {type(names).__name__}")
     return {**facts, "names": {int(index): str(name) for index, name in names.items()}}
+
+
+def _check_levels(strides: Any, anchors: Any) -> None:
+    """See that strides and anchors are numbers that belong together, see models/formats/levels.py."""
+    try:
+        shapes = [np.array(pairs, np.float32).shape for pairs in anchors]
+        good = len(shapes) == len(strides) and all(0 < stride < MOST_STRIDE for stride in strides)
+        good = good and all(len(shape) == 2 and shape[1] == 2 for shape in shapes)
+    except (TypeError, ValueError):
+        good = False
+    if not good:
+        raise ValueError(f"strides and anchors are {strides!r} and {anchors!r}")
 
 
 def metadata_from(facts: Facts, input_hw: tuple[int, int] | None, names: Mapping[int, str]) -> Metadata:

@@ -65,10 +65,11 @@ class _CellwiseHead(nn.Module):
     def forward(self, maps: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         raw, levels = [], []
         for convolution, x in zip(self.detect.m, maps, strict=True):
+            batch, _, rows, columns = x.shape
             cells = x.flatten(2).transpose(1, 2)  # (B, cells, C)
             levels.append(nn.functional.linear(cells, convolution.weight[:, :, 0, 0], convolution.bias))
-            shape = (len(x), x.shape[2], x.shape[3], self.detect.na, self.detect.no)
-            raw.append(levels[-1].view(shape).permute(0, 3, 1, 2, 4))
+            by_cell = levels[-1].view(batch, rows, columns, self.detect.na, self.detect.no)
+            raw.append(by_cell.permute(0, 3, 1, 2, 4))
         return self.detect.decode(raw), levels
 
 

@@ -45,7 +45,7 @@ def decode_likely(
         least: objectness in 0..1, exclusive.
     """
     with np.errstate(divide="ignore"):
-        threshold = np.log(least) - np.log1p(-least)  # minus infinity at 0
+        threshold = float(np.log(least) - np.log1p(-least))  # minus infinity at 0
     found = []
     for of_image in zip(*logits, strict=True):
         pairs = zip(of_image, levels, strict=True)

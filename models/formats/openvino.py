@@ -3,20 +3,19 @@
 import importlib.util
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from models.formats.backend import likely_rows
-from models.formats.exported import Runtime, as_predictions
+from models.formats.exported import Runtime
 from models.formats.facts import Facts, tidy
 from models.formats.levels import OUTPUT as LEVEL
-from models.formats.levels import decode_likely, levels_of
+from models.formats.levels import Level, decode_likely, levels_of
 from models.formats.settings import Calibration, ExportSettings, LoadSettings
 from models.formats.sharing import shared
 from models.formats.silence import silence
@@ -175,11 +174,13 @@ def load(path: Path, settings: LoadSettings) -> Runtime:
     columns = _length(tables[0].partial_shape[2])
     if channels:
         facts = {"shape": [batch, channels, height, width], **facts}
-    levels = _level_ports(network, facts) if settings.pixels else []
-    network = openvino.Model(levels or tables[:1], network.get_parameters())  # computes nothing else
-    compiled = _compiled(core, _on_pixels(openvino, network) if settings.pixels else network, file, threads, parallel)
-    make = partial(_PixelRequest, facts=facts) if settings.pixels else _Request
-    sessions = shared([make(compiled.create_infer_request()) for _ in range(parallel)])
+    pixels = settings.pixels and not facts.get("nms")
+    levels = levels_of(facts) if pixels else []
+    ports = _level_ports(network, [len(level.anchors) * (columns or 0) for level in levels])
+    network = openvino.Model(ports or tables[:1], network.get_parameters())  # computes nothing else
+    compiled = _compiled(core, _on_pixels(openvino, network) if pixels else network, file, threads, parallel)
+    requests = [compiled.create_infer_request() for _ in range(parallel)]
+    sessions = shared([_PixelRequest(one, levels if ports else []) if pixels else _Request(one) for one in requests])
     return Runtime(
         sessions,
         facts,
@@ -187,15 +188,16 @@ def load(path: Path, settings: LoadSettings) -> Runtime:
         input_hw=(height, width) if height and width else None,
         classes=columns - 5 if columns and not facts.get("nms") else None,
         parallel=parallel,
-        find_rows=sessions if settings.pixels else None,
+        find_rows=sessions if pixels else None,
     )
 
 
-def _level_ports(network: Any, facts: Facts) -> list[Any]:
-    """Return the outputs of the head as they are, one a level; none if the file has no such outputs."""
+def _level_ports(network: Any, widths: Sequence[int]) -> list[Any]:
+    """Return the outputs of the head as they are, one a level, of ``widths`` numbers a cell; none if some are not."""
     ports = {name: port for port in network.outputs for name in port.names}
-    names = [LEVEL.format(index) for index in range(len(levels_of(facts)))]
-    return [ports[name] for name in names] if set(names) <= set(ports) else []
+    found = [ports.get(LEVEL.format(index)) for index in range(len(widths))]
+    fits = all(port and _length(port.partial_shape[2]) == width for port, width in zip(found, widths, strict=True))
+    return found if fits else []
 
 
 def _on_pixels(openvino: Any, network: Any) -> Any:
@@ -251,17 +253,15 @@ class _Request:
 
 
 class _PixelRequest(_Request):
-    """Such a request for (b, H, W, C) pixels, by a network that gives levels of the head, or a table."""
+    """Such a request for (b, H, W, C) pixels; its network gives ``levels`` of its head, or a table if there are none."""
 
-    def __init__(self, request: Any, facts: Facts) -> None:
+    def __init__(self, request: Any, levels: Sequence[Level]) -> None:
         super().__init__(request)
-        self.levels = levels_of(facts)
-        self.classes = len(facts["names"]) if facts.get("nms") else 0
+        self.levels = levels
 
     def __call__(self, pixels: np.ndarray, least: float) -> list[np.ndarray]:  # type: ignore[override]
         """Find rows; see Runtime."""
         outputs = self.infer(pixels)
-        if len(outputs) == len(self.levels):
+        if self.levels:
             return decode_likely(outputs, self.levels, pixels.shape[1:3], least)
-        table = as_predictions(outputs[0], self.classes) if self.classes else outputs[0]
-        return likely_rows(table.astype(np.float32, copy=False), least)
+        return likely_rows(outputs[0].astype(np.float32, copy=False), least)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from models.formats import load_backend
+from models.formats.exported import ExportedBackend, Runtime
 from tests.golden_data import load_golden, shared_path
 from utils.data.pixels import read_image
 from utils.data.sources import Frame
@@ -21,7 +22,8 @@ NAMES = {0: "person", 1: "traffic light"}
 
 
 def test_outputs_that_are_no_numbers_are_an_error():
-    detector = Detector(lambda images: torch.full((1, 3, 7), torch.nan), 32, DetectionSettings((64, 64)), CPU)
+    backend = ExportedBackend(Runtime(lambda images: np.full((1, 3, 7), np.nan), classes=2), Path("a.onnx"))
+    detector = Detector(backend.find_rows, 32, DetectionSettings((64, 64)))
     with pytest.raises(UserError, match=r"NaN or infinite values for 'a\.jpg'"):
         detector(np.zeros((64, 64, 3), np.uint8), "a.jpg")
 
@@ -38,7 +40,7 @@ def test_bus_equals_v61(case):
     image = read_image(shared_path(f"images/{case['image']}"))
     backend = load_backend([shared_path("weights/yolov5n.pt")], CPU, augment=case["option"] == "augment")
     settings = settings_of(case)
-    detected = Detector(backend, backend.meta.stride, settings, CPU)(image)
+    detected = Detector(backend.find_rows, backend.meta.stride, settings)(image)
     detections, input_hw = detected.detections, detected.input_hw
     assert list(input_hw) == case["net_hw"]
     assert detections.classes.tolist() == case["cls"]
@@ -53,19 +55,18 @@ def settings_of(case: dict) -> DetectionSettings:
 
 
 def one_box_at(row: list[float], classes: int = 2):
-    """Return a predict function that finds one box, given as centre x, y, width, height of a 64 px input."""
+    """Return a ``find_rows`` that finds one box, given as centre x, y, width, height of a 64 px input."""
 
-    def predict(images: torch.Tensor) -> torch.Tensor:
-        assert images.shape[2:] == (64, 64) and images.dtype == torch.float32 and images.max() <= 1
-        scores = torch.tensor([[[*row, 0.9, 1.0, *[0.0] * (classes - 1)]]])
-        return scores
+    def find_rows(pixels: np.ndarray, least: float) -> list[np.ndarray]:
+        assert pixels.shape[1:3] == (64, 64) and pixels.dtype == np.uint8
+        return [np.array([[*row, 0.9, 1.0, *[0.0] * (classes - 1)]], np.float32)]
 
-    return predict
+    return find_rows
 
 
 def test_boxes_return_to_the_pixels_of_the_image():
     image = np.zeros((100, 200, 3), np.uint8)  # 32 x 64 in the network, 16 px of padding above and below
-    detector = Detector(one_box_at([32, 32, 16, 8]), 32, DetectionSettings((64, 64), exact_shape=True), CPU)
+    detector = Detector(one_box_at([32, 32, 16, 8]), 32, DetectionSettings((64, 64), exact_shape=True))
     detected = detector(image)
     np.testing.assert_allclose(detected.detections.boxes, [[75, 37.5, 125, 62.5]], atol=1e-4)
     assert all(seconds > 0 for seconds in detected.seconds)

@@ -6,7 +6,6 @@ import weakref
 
 import numpy as np
 import pytest
-import torch
 
 from tests.detect.fakes import frame_of, seen_of
 from utils.detect.detector import DetectionSettings, Detector
@@ -22,16 +21,14 @@ class Source:
         self.live, self.streams = live, streams
 
 
-def first_pixel(images):
+def first_pixel(images, least=0.0):
     """Return a network that finds one box, whose score tells the first pixel of the image."""
-    time.sleep(float(images[0, 0, 0, 0]) / 100)  # of two batches at the same time, either may be ready first
-    score = images[:, :1, 0, 0].mean(1)
-    rows = [torch.tensor([16.0, 16, 8, 8, 1]).expand(len(images), 5), score[:, None]]
-    return torch.cat(rows, 1)[:, None]
+    time.sleep(float(images[0, 0, 0, 0]) / 25500)  # of two batches at the same time, either may be ready first
+    return [np.array([[16, 16, 8, 8, 1, image[0, 0, 0] / 255]], np.float32) for image in images]
 
 
-def detector(predict=first_pixel):
-    return Detector(predict, 32, DetectionSettings((64, 64), confidence=0.01), torch.device("cpu"))
+def detector(find_rows=first_pixel):
+    return Detector(find_rows, 32, DetectionSettings((64, 64), confidence=0.01))
 
 
 def mixed_frames(count):
@@ -45,12 +42,12 @@ def test_results_belong_to_their_frames_and_come_in_order(batch_size, looking):
     frames = mixed_frames(40)
     sizes = []
 
-    def predict(images):
+    def find_rows(images, least):
         sizes.append(len(images))
         return first_pixel(images)
 
     pace = Pace(batch_size, WINDOW * batch_size, looking)
-    seen = list(look(detector(predict), iter(frames), pace))
+    seen = list(look(detector(find_rows), iter(frames), pace))
     assert [one.frame.index for one in seen] == list(range(40))
     for one in seen:
         assert one.detected.detections.scores[0] == pytest.approx((100 + one.frame.index) / 255, abs=1e-6)
@@ -90,7 +87,7 @@ def test_one_odd_shape_does_not_keep_all_that_follows():
             yield frame
 
     most = 0
-    for _ in look(detector(lambda images: torch.zeros(len(images), 1, 6)), coming(), Pace(4, 32)):
+    for _ in look(detector(lambda images, least: [np.zeros((0, 6), np.float32)] * len(images)), coming(), Pace(4, 32)):
         most = max(most, sum(image() is not None for image in images))
     assert most < 60
 
@@ -104,20 +101,20 @@ def test_large_images_do_not_wait_in_numbers(monkeypatch):
             fetched.append(index)
             yield frame_of(index)
 
-    results = look(detector(lambda images: torch.zeros(1, 1, 6)), coming(), Pace(looking=8))
+    results = look(detector(lambda images, least: [np.zeros((0, 6), np.float32)]), coming(), Pace(looking=8))
     next(results)
     assert len(fetched) == 2
     results.close()
 
 
 def test_an_error_of_the_network_reaches_the_caller_after_what_went_well():
-    def predict(images):
-        if images[0, 0, 0, 0] > 104.5 / 255:
+    def find_rows(images, least):
+        if images[0, 0, 0, 0] > 104:
             raise ValueError("broken")
         return first_pixel(images)
 
     results = look(
-        detector(predict), [frame_of(index, (64, 64), level=100 + index) for index in range(20)], Pace(looking=2)
+        detector(find_rows), [frame_of(index, (64, 64), level=100 + index) for index in range(20)], Pace(looking=2)
     )
     assert [next(results).frame.index for _ in range(5)] == list(range(5))
     with pytest.raises(ValueError, match="broken"):

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 
 from models.formats import Metadata
 from utils.detect.detector import DetectionSettings, Detector
@@ -48,7 +47,7 @@ def test_each_class_is_kept_from_its_own_score_on():
     for index, row in enumerate(rows):
         row[0] += 10 * index  # no overlap
     settings = DetectionSettings((64, 64), 0.2, class_confidence={0: 0.4, 1: 0.2, 2: 0.3}, exact_shape=True)
-    detector = Detector(lambda images: torch.tensor([rows]), 32, settings, torch.device("cpu"))
+    detector = Detector(lambda images, least: [np.array(rows, np.float32)], 32, settings)
     found = detector(np.zeros((64, 64, 3), np.uint8)).detections
     assert found.classes.tolist() == [0, 2, 1]
     np.testing.assert_allclose(found.scores, [0.45, 0.35, 0.25])

@@ -11,12 +11,15 @@ import torch
 import export
 from models import yolo
 from models.formats import FORMATS, Ensemble, Metadata, format_of, load_backend
+from models.formats.backend import likely_rows
 from models.formats.exported import CannotRunHere, ExportedBackend, Runtime
 from models.formats.facts import from_texts, to_texts
 from models.formats.pytorch import build_model
 from tests.conftest import write_random_weights
 from tests.models.recipes import random_images
+from utils.brightness import as_floats
 from utils.checkpoint import read_checkpoint
+from utils.detect.suppression import suppress
 from utils.errors import UserError
 from utils.eval.nms import non_max_suppression
 from utils.eval.operating_point import OperatingPoint, save_operating_point
@@ -172,7 +175,7 @@ def test_every_format_is_known_by_what_it_writes(row):
 
 
 def runtime(**facts) -> Runtime:
-    return Runtime(lambda images: images.flatten(2).transpose(1, 2), **facts)
+    return Runtime(lambda images: images.reshape(*images.shape[:2], -1).swapaxes(1, 2), **facts)
 
 
 def test_a_file_without_names_takes_those_of_the_data_set():
@@ -193,7 +196,7 @@ def test_any_number_of_images_goes_through_a_file_of_fixed_batches(images, calls
 
     def run(batch):
         seen.append(len(batch))
-        return batch.flatten(2).transpose(1, 2)
+        return batch.reshape(*batch.shape[:2], -1).swapaxes(1, 2)
 
     backend = ExportedBackend(Runtime(run, batch_size=3, classes=1), Path("a.onnx"))
     batch = random_images(0, images, 4, 6)
@@ -209,9 +212,49 @@ def test_a_wrong_size_is_refused_with_the_right_one():
 
 def test_finished_detections_pass_suppression_unchanged():
     found = torch.tensor([[[10.0, 10, 30, 50, 0.9, 1], [200, 10, 240, 50, 0.5, 0], [0, 0, 0, 0, 0, 0]]])
-    backend = ExportedBackend(Runtime(lambda _: found, {"nms": True, "names": ["a", "b"]}, classes=2), Path("a.onnx"))
+    facts = {"nms": True, "names": ["a", "b"]}
+    backend = ExportedBackend(Runtime(lambda _: found.numpy(), facts, classes=2), Path("a.onnx"))
     (kept,) = non_max_suppression(backend(torch.zeros(1, 3, 64, 64)), 0.1, 0.45)
     torch.testing.assert_close(kept, found[0, :2])
+    (rows,) = backend.find_rows(np.zeros((1, 64, 64, 3), np.uint8), 0.1)
+    np.testing.assert_allclose(suppress(rows, 0.1, 0.45), found[0, :2])
+
+
+@pytest.mark.parametrize("kind", ["arrays", "tensors", "pixels"])
+def test_likely_rows_are_those_of_the_whole_prediction(kind):
+    """Of a runtime of arrays, of tensors on a device, and of one that finds them by itself, in batches of three."""
+
+    def table(values):
+        return values.reshape(*values.shape[:2], -1).swapaxes(1, 2)  # (b, H * W, C): every pixel is a row
+
+    def find(pixels, least):
+        assert len(pixels) == 3
+        return likely_rows(pixels.reshape(3, -1, 6).astype(np.float32) / 255, least)
+
+    file = Runtime(
+        table,
+        batch_size=3,
+        classes=1,
+        find_rows=find if kind == "pixels" else None,
+        device="cpu" if kind == "tensors" else "",
+    )
+    backend = ExportedBackend(file, Path("a.onnx"))
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 5, 7, 6), np.uint8)
+    found = backend.find_rows(pixels, 0.5)
+    whole = backend(torch.from_numpy(as_floats(pixels)))
+    assert len(found) == 4
+    for rows, wanted in zip(found, whole, strict=True):
+        np.testing.assert_allclose(rows, wanted[wanted[:, 4] > 0.5], rtol=1e-6)
+    with pytest.raises(UserError, match="takes images of 64x96 px only, got 5x7"):
+        ExportedBackend(dataclasses.replace(file, input_hw=(64, 96)), Path("a.onnx")).find_rows(pixels, 0.5)
+
+
+def test_likely_rows_of_an_ensemble_are_side_by_side(tiny_weights):
+    one, two = load_backend([tiny_weights], CPU), load_backend([tiny_weights, tiny_weights], CPU)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3), np.uint8)
+    for alone, together in zip(one.find_rows(pixels, 0.01), two.find_rows(pixels, 0.01), strict=True):
+        assert len(alone)
+        np.testing.assert_array_equal(together, np.concatenate([alone, alone]))
 
 
 def test_facts_survive_as_texts_and_those_of_other_writers_are_read():

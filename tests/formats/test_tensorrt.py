@@ -55,7 +55,7 @@ def test_no_package_is_one_line(tmp_path, monkeypatch):
 def test_an_old_version_is_refused(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt", SimpleNamespace(__version__="8.6.1"))
     with pytest.raises(UserError, match=r"TensorRT 8\.6\.1 is too old: pip install 'tensorrt>=10'"):
-        tensorrt.load(tmp_path / "a.engine", LoadSettings(torch.device("cuda", 0)))
+        tensorrt.load(tmp_path / "a.engine", LoadSettings("cuda:0"))
 
 
 def test_a_dynamic_engine_takes_all_shapes_up_to_the_largest(tiny_weights):

@@ -26,6 +26,11 @@ class ServeOptions:
     classes: list[int] | None = option(None, "keep these class numbers only")
     agnostic_nms: bool = option(False, "suppress overlapping boxes of different classes too")
     half: bool = option(False, "FP16 inference, CUDA only")
+    runtime: str = option(
+        "",
+        "run a .pt file by another runtime on the processor: 'openvino', 'onnx', or 'auto' for the fastest installed; "
+        "it is exported, checked and measured once, and kept beside the weights",
+    )
     max_upload: float = option(16.0, "largest upload, MB", least=0.001)
     max_pixels: int = option(50_000_000, "largest image, width x height in px", least=1, most=MOST_PIXELS)
     workers: int | None = option(None, "images looked at at the same time [what suits the model's runtime]", least=1)
