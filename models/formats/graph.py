@@ -1,5 +1,8 @@
 """The network as it is exported: one tensor in, one tensor out."""
 
+from collections.abc import Iterable
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -64,7 +67,7 @@ class _CellwiseHead(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         raw, levels = [], []
-        for convolution, x in zip(self.detect.m, maps, strict=True):
+        for convolution, x in zip(cast(Iterable[nn.Conv2d], self.detect.m), maps, strict=True):
             batch, _, rows, columns = x.shape
             cells = x.flatten(2).transpose(1, 2)  # (B, cells, C)
             levels.append(nn.functional.linear(cells, convolution.weight[:, :, 0, 0], convolution.bias))

@@ -253,7 +253,7 @@ class _Request:
 
 
 class _PixelRequest(_Request):
-    """Such a request for (b, H, W, C) pixels; its network gives ``levels`` of its head, or a table if there are none."""
+    """A request for (b, H, W, C) pixels; its network gives ``levels`` of its head, or a table if there are none."""
 
     def __init__(self, request: Any, levels: Sequence[Level]) -> None:
         super().__init__(request)

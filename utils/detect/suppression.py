@@ -74,8 +74,6 @@ def _survivors(candidates: np.ndarray, iou: float, agnostic: bool) -> np.ndarray
     corners = candidates[:, :4].astype(float)
     boxes = np.concatenate((corners[:, :2], corners[:, 2:] - corners[:, :2]), 1)  # left, top, width, height
     ranks = np.arange(len(candidates), 0, -1, dtype=np.float32)  # for scores, which differ by too little to be sorted
-    if agnostic:
-        kept = cv2.dnn.NMSBoxes(boxes, ranks, 0, iou)
-    else:
-        kept = cv2.dnn.NMSBoxesBatched(boxes, ranks, candidates[:, 5].astype(np.int32), 0, iou)
+    labels = np.zeros(len(candidates), np.int32) if agnostic else candidates[:, 5].astype(np.int32)
+    kept = cv2.dnn.NMSBoxesBatched(boxes, ranks, labels, 0, iou)  # type: ignore[arg-type]  # arrays are taken, too
     return np.asarray(kept, int)
