@@ -65,10 +65,13 @@ def _without_torch(weights: Sequence[str], wanted: Opening) -> bool:
 
 def _with_torch(weights: Sequence[str], wanted: Opening) -> tuple[str, list[str], bool]:
     """Return where to run, which files instead of ``weights``, and whether in FP16."""
-    from models.loading import runtime_weights
     from utils.device import describe_device, select_device, use_half
 
     device = select_device(wanted.device)
     LOGGER.info(f"YOLOv5-NAM {describe_device(device)}")
-    files = runtime_weights(weights, wanted.runtime, device, wanted.size, wanted.kept_by)
+    files = list(weights)
+    if wanted.runtime:
+        from models.loading import runtime_weights  # with all that an export needs
+
+        files = runtime_weights(weights, wanted.runtime, device, wanted.size, wanted.kept_by)
     return str(device), files, use_half(wanted.half, device)

@@ -195,14 +195,15 @@ class Model(nn.Module):
 
     def forward(self, x: Tensor) -> Any:
         """Run (B, C, H, W) images in [0, 1], H and W multiples of the largest stride. Returns what Detect returns."""
+        return self.model[-1](self.maps(x))
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """Run all layers but the head on such images; return what the head reads: a (B, C, h, w) map a level."""
         outputs: list[Any] = []  # None where no later layer reads
-        for row, module in zip(self.rows, self.model, strict=True):
-            if isinstance(row.source, list):
-                x = module([x if source == -1 else outputs[source] for source in row.source])
-            else:
-                x = module(x if row.source == -1 else outputs[row.source])
+        for row, module in zip(self.rows[:-1], self.model, strict=False):
+            x = module(_inputs(row.source, x, outputs))
             outputs.append(x if row.index in self.save else None)
-        return x
+        return cast(list[Tensor], _inputs(self.rows[-1].source, x, outputs))
 
     def fuse(self) -> "Model":
         """Let every layer that has ``fold()`` take its cheaper form for inference, in place. Outputs stay the same."""
@@ -220,6 +221,13 @@ class Model(nn.Module):
                 module.act = parse_activation(activation)
             if type(module) is nn.BatchNorm2d:
                 module.eps, module.momentum = 1e-3, 0.03
+
+
+def _inputs(source: int | list[int], last: Any, outputs: list[Any]) -> Any:
+    """Return what a layer reads: the output of the layer before it, -1, or of others by their index; one or several."""
+    if isinstance(source, list):
+        return [last if index == -1 else outputs[index] for index in source]
+    return last if source == -1 else outputs[source]
 
 
 DetectionModel = Model  # the later name

@@ -1,11 +1,13 @@
 """The network as it is exported: one tensor in, one tensor out."""
 
 from collections.abc import Iterable
+from itertools import chain
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from models.formats.levels import OBJECTNESS
 from models.formats.settings import NmsSettings
 from models.yolo import Detect, Model
 from utils.boxes import xywh_to_xyxy
@@ -41,7 +43,7 @@ class ExportGraph(nn.Module):
 
 
 class LevelGraph(nn.Module):
-    """An ExportGraph without suppression that also gives what its boxes are decoded from, see models/formats/levels.py.
+    """An ExportGraph without suppression that also gives what a few boxes can be computed from, see levels.py.
 
     Args:
         model: fused, in evaluation mode; its head is replaced.
@@ -53,9 +55,9 @@ class LevelGraph(nn.Module):
         self.model = model
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Return the table of ExportGraph, and of each level (B, cells, anchors * (5 + classes)) logits."""
+        """Return the table of ExportGraph, then of each level cells, objectness, weights and biases; see Level."""
         table, levels = self.model(images)
-        return table, *levels
+        return table, *chain.from_iterable(levels)
 
 
 class _CellwiseHead(nn.Module):
@@ -65,14 +67,18 @@ class _CellwiseHead(nn.Module):
         super().__init__()
         self.detect = detect
 
-    def forward(self, maps: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        raw, levels = [], []
+    def forward(self, maps: list[Tensor]) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
+        anchors, outputs = self.detect.na, self.detect.no
+        raw: list[Tensor] = []
+        levels: list[tuple[Tensor, ...]] = []
         for convolution, x in zip(cast(Iterable[nn.Conv2d], self.detect.m), maps, strict=True):
             batch, _, rows, columns = x.shape
             cells = x.flatten(2).transpose(1, 2)  # (B, cells, C)
-            levels.append(nn.functional.linear(cells, convolution.weight[:, :, 0, 0], convolution.bias))
-            by_cell = levels[-1].view(batch, rows, columns, self.detect.na, self.detect.no)
-            raw.append(by_cell.permute(0, 3, 1, 2, 4))
+            weights, biases = convolution.weight[:, :, 0, 0], cast(Tensor, convolution.bias)
+            logits = nn.functional.linear(cells, weights, biases)
+            raw.append(logits.view(batch, rows, columns, anchors, outputs).permute(0, 3, 1, 2, 4))
+            objectness = nn.functional.linear(cells, weights[OBJECTNESS::outputs], biases[OBJECTNESS::outputs])
+            levels.append((cells, objectness, weights.view(anchors, outputs, -1), biases.view(anchors, outputs)))
         return self.detect.decode(raw), levels
 
 

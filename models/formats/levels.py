@@ -1,7 +1,7 @@
-"""Decoding a few boxes: of 18,900 that a network looks at, a picture holds ten, and nobody needs the others in px.
+"""Looking at objectness first: of 18,900 boxes of a picture ten count, and the others need no scores and no pixels.
 
-Where a graph gives the outputs of its head as they are, beside the table of all boxes, objectness says which boxes are
-worth decoding. In INT8 decoding all takes as long as half of the network.
+The head computes 85 numbers for each box of COCO, by a matrix product with what the network has found in the cell of
+the box. Here it computes objectness, and the other 84 only where that is high. In INT8 this saves a third of the time.
 """
 
 from collections.abc import Sequence
@@ -9,9 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.formats.facts import Facts
-
-OUTPUT = "level{}"  # name of such an output of a graph
+OBJECTNESS = 4  # column
 
 
 @dataclass(frozen=True)
@@ -20,47 +18,54 @@ class Level:
 
     Attributes:
         stride: side of a cell, px.
-        anchors: (anchors, 2) width and height, px.
+        anchors: (A, 2) width and height, px.
+        weights: (A, 5 + classes, C) float32. biases: (A, 5 + classes).
     """
 
     stride: float
     anchors: np.ndarray
+    weights: np.ndarray
+    biases: np.ndarray
 
 
-def levels_of(facts: Facts) -> list[Level]:
-    """Return the scales that the facts of a file tell of; none if they do not."""
-    pairs = zip(facts.get("strides", ()), facts.get("anchors", ()), strict=True)
-    return [Level(stride, np.array(anchors, np.float32)) for stride, anchors in pairs]
-
-
-def decode_likely(
-    logits: Sequence[np.ndarray], levels: Sequence[Level], input_hw: tuple[int, int], least: float
+def rows_of_levels(
+    cells: Sequence[np.ndarray],
+    objectness: Sequence[np.ndarray],
+    levels: Sequence[Level],
+    width: int,
+    least: float,
 ) -> list[np.ndarray]:
     """Return of each image the rows whose objectness is not below ``least``, as ``Backend.find_rows`` does.
 
     Args:
-        logits: of each level (B, cells, anchors * (5 + classes)), cells row by row.
+        cells: of each level (B, cells, C), what the head reads; row by row.
+        objectness: of each level (B, cells, A) logits.
         levels: the same levels.
-        input_hw: height and width of the network's input, px.
+        width: of the network's input, px.
         least: objectness in 0..1, exclusive.
     """
     with np.errstate(divide="ignore"):
         threshold = float(np.log(least) - np.log1p(-least))  # minus infinity at 0
     found = []
-    for of_image in zip(*logits, strict=True):
-        pairs = zip(of_image, levels, strict=True)
-        found.append(np.concatenate([_rows(one, level, input_hw[1], threshold) for one, level in pairs]))
+    for image in range(len(cells[0])):
+        parts = zip(cells, objectness, levels, strict=True)
+        rows = [_rows(one[image], own[image], level, width, threshold) for one, own, level in parts]
+        found.append(np.concatenate(rows))
     return found
 
 
-def _rows(logits: np.ndarray, level: Level, width: int, threshold: float) -> np.ndarray:
+def _rows(cells: np.ndarray, objectness: np.ndarray, level: Level, width: int, threshold: float) -> np.ndarray:
     """Return the likely rows of one image and level, ordered by anchor and cell, as Detect orders them."""
-    by_anchor = logits.reshape(len(logits), len(level.anchors), -1)  # (cells, anchors, 5 + classes)
-    anchor, cell = np.nonzero(~(by_anchor[..., 4] <= threshold).T)
-    with np.errstate(over="ignore"):
-        rows = 1 / (1 + np.exp(-by_anchor[cell, anchor]))
+    likely = ~(objectness <= threshold)  # (cells, A)
     columns = int(width // level.stride)
-    rows[:, 0] = (rows[:, 0] * 2 - 0.5 + cell % columns) * level.stride
-    rows[:, 1] = (rows[:, 1] * 2 - 0.5 + cell // columns) * level.stride
-    rows[:, 2:4] = (rows[:, 2:4] * 2) ** 2 * level.anchors[anchor]
-    return rows
+    parts = []
+    for anchor in np.arange(len(level.anchors)):
+        cell = np.flatnonzero(likely[:, anchor])
+        logits = cells[cell] @ level.weights[anchor].T + level.biases[anchor]
+        with np.errstate(over="ignore"):
+            rows = 1 / (1 + np.exp(-logits))
+        rows[:, 0] = (rows[:, 0] * 2 - 0.5 + cell % columns) * level.stride
+        rows[:, 1] = (rows[:, 1] * 2 - 0.5 + cell // columns) * level.stride
+        rows[:, 2:4] = (rows[:, 2:4] * 2) ** 2 * level.anchors[anchor]
+        parts.append(rows)
+    return np.concatenate(parts)

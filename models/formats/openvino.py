@@ -14,8 +14,7 @@ import numpy as np
 from models.formats.backend import likely_rows
 from models.formats.exported import Runtime
 from models.formats.facts import Facts, tidy
-from models.formats.levels import OUTPUT as LEVEL
-from models.formats.levels import Level, decode_likely, levels_of
+from models.formats.levels import Level, rows_of_levels
 from models.formats.settings import Calibration, ExportSettings, LoadSettings
 from models.formats.sharing import shared
 from models.formats.silence import silence
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from models.yolo import Model
 
 INPUT, OUTPUT = "images", "output0"
+PER_LEVEL = ("cells{}", "objectness{}", "weights{}", "biases{}")  # outputs beside the table, see LevelGraph
 ENDINGS = ("_int8_openvino_model", "_openvino_model")  # of the folder; its files have the stem of the weights
 TABLE_AXES = 3  # image, box, values of a box
 MOST_PARALLEL = 64  # calls; each needs a stream of its own
@@ -60,11 +60,11 @@ def export(model: "Model", path: Path, settings: ExportSettings) -> None:
         from models.formats.graph import ExportGraph, LevelGraph
 
         example = torch.zeros(batch, model.channels, height, width)
-        head = HEAD.format(index=len(model.model) - 1)
+        head, levels = HEAD.format(index=len(model.model) - 1), 0 if settings.nms else model.detect.nl
         graph = (ExportGraph(model, settings.nms) if settings.nms else LevelGraph(model)).eval()
         network = openvino.convert_model(graph, example_input=example, input=[shape])
         network.inputs[0].set_names({INPUT})
-        for port, name in zip(network.outputs, (OUTPUT, *map(LEVEL.format, range(len(network.outputs)))), strict=False):
+        for port, name in zip(network.outputs, _output_names(levels), strict=True):
             port.set_names({name})
         if settings.int8 and settings.calibration:
             float_parts = [head, *([SUPPRESSION] if settings.nms else [])]
@@ -175,12 +175,12 @@ def load(path: Path, settings: LoadSettings) -> Runtime:
     if channels:
         facts = {"shape": [batch, channels, height, width], **facts}
     pixels = settings.pixels and not facts.get("nms")
-    levels = levels_of(facts) if pixels else []
-    ports = _level_ports(network, [len(level.anchors) * (columns or 0) for level in levels])
-    network = openvino.Model(ports or tables[:1], network.get_parameters())  # computes nothing else
+    levels = _levels(network, facts) if pixels else []
+    wanted = [name.format(level) for name in PER_LEVEL[:2] for level in range(len(levels))] or [tables[0].any_name]
+    network = openvino.Model(list(map(network.output, wanted)), network.get_parameters())  # computes nothing else
     compiled = _compiled(core, _on_pixels(openvino, network) if pixels else network, file, threads, parallel)
     requests = [compiled.create_infer_request() for _ in range(parallel)]
-    sessions = shared([_PixelRequest(one, levels if ports else []) if pixels else _Request(one) for one in requests])
+    sessions = shared([_PixelRequest(one, levels) if pixels else _Request(one) for one in requests])
     return Runtime(
         sessions,
         facts,
@@ -192,12 +192,35 @@ def load(path: Path, settings: LoadSettings) -> Runtime:
     )
 
 
-def _level_ports(network: Any, widths: Sequence[int]) -> list[Any]:
-    """Return the outputs of the head as they are, one a level, of ``widths`` numbers a cell; none if some are not."""
+def _output_names(levels: int) -> list[str]:
+    """Return what the outputs of a graph are called: the table, and for each level what LevelGraph gives."""
+    return [OUTPUT, *(name.format(level) for level in range(levels) for name in PER_LEVEL)]
+
+
+def _levels(network: Any, facts: Facts) -> list[Level]:
+    """Return the levels of the head that a file tells of; none if it does not, or if they do not fit together."""
     ports = {name: port for port in network.outputs for name in port.names}
-    found = [ports.get(LEVEL.format(index)) for index in range(len(widths))]
-    fits = all(port and _length(port.partial_shape[2]) == width for port, width in zip(found, widths, strict=True))
-    return found if fits else []
+    strides, anchors = facts.get("strides", []), facts.get("anchors", [])
+    if not set(_output_names(len(strides))) <= set(ports):
+        return []
+    found = []
+    for number, (stride, sides) in enumerate(zip(strides, anchors, strict=True)):
+        cells, objectness, weights, biases = (ports[name.format(number)] for name in PER_LEVEL)
+        level = Level(stride, np.array(sides, np.float32), _constant(weights), _constant(biases))
+        count, outputs, channels = level.weights.shape if level.weights.ndim == 3 else (0, 0, 0)
+        known = (_length(cells.partial_shape[2]), _length(objectness.partial_shape[2]))
+        if len(sides) != count or level.biases.shape != (count, outputs) or known != (channels, count):
+            return []
+        found.append(level)
+    return found
+
+
+def _constant(port: Any) -> np.ndarray:
+    """Return what an output gives that depends on nothing, as float32; nothing if it does."""
+    node = port.get_node().input_value(0).get_node()
+    if node.get_type_name() == "Convert":  # of weights in FP16
+        node = node.input_value(0).get_node()
+    return np.array(node.data, np.float32) if node.get_type_name() == "Constant" else np.zeros(0, np.float32)
 
 
 def _on_pixels(openvino: Any, network: Any) -> Any:
@@ -263,5 +286,6 @@ class _PixelRequest(_Request):
         """Find rows; see Runtime."""
         outputs = self.infer(pixels)
         if self.levels:
-            return decode_likely(outputs, self.levels, pixels.shape[1:3], least)
+            half = len(self.levels)
+            return rows_of_levels(outputs[:half], outputs[half:], self.levels, pixels.shape[2], least)
         return likely_rows(outputs[0].astype(np.float32, copy=False), least)

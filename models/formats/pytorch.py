@@ -1,17 +1,19 @@
 """PyTorch checkpoints, of this project and of YOLOv5."""
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.augmented import predict_augmented
-from models.formats.backend import Metadata, likely_rows
+from models.formats.backend import Metadata
+from models.formats.levels import OBJECTNESS, Level, rows_of_levels
 from models.formats.settings import LoadSettings
 from models.plugins import require_plugins
-from models.yolo import Model
+from models.yolo import Detect, Model
 from utils.brightness import normalise
 from utils.checkpoint import Checkpoint, read_checkpoint
 from utils.device import torch_threads
@@ -62,6 +64,8 @@ class PyTorchBackend:
         self._threads = threads // self.parallel
         self.model = model.fuse().eval().requires_grad_(False)
         self.model.to(device, self.dtype).to(memory_format=torch.channels_last)
+        self._levels = [_level(self.model.detect, number) for number in range(self.model.detect.nl)]
+        self._objectness = [_objectness(level) for level in self._levels]
         self.meta = Metadata(
             model.largest_stride, model.names, channels=model.channels, operating_point=model.operating_point
         )
@@ -70,17 +74,42 @@ class PyTorchBackend:
     def __call__(self, images: Tensor) -> Tensor:
         """Predict everything; see Backend."""
         images = images.to(self.device, self.dtype, memory_format=torch.channels_last)
-        with torch_threads(self._threads) if self.parallel > 1 else nullcontext():
+        with self._sharing():
             decoded = predict_augmented(self.model, images) if self.augment else self.model(images)[0]
         return decoded.float()
 
     @torch.inference_mode()
     def find_rows(self, pixels: np.ndarray, least: float) -> list[np.ndarray]:
         """Predict what may be worth a look; see Backend."""
-        table = self(normalise(torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)))
-        if self.device.type == "cpu":
-            return likely_rows(table.numpy(), least)
-        return [rows[~(rows[:, 4] <= least)].cpu().numpy() for rows in table]  # not all of it travels
+        images = normalise(torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2))
+        if self.device.type == "cpu" and not self.augment:
+            with self._sharing():
+                maps = self.model.maps(images)
+                objectness = [convolution(x) for convolution, x in zip(self._objectness, maps, strict=True)]
+            cells, objectness = ([x.flatten(2).transpose(1, 2).numpy() for x in some] for some in (maps, objectness))
+            return rows_of_levels(cells, objectness, self._levels, pixels.shape[2], least)
+        return [rows[~(rows[:, 4] <= least)].cpu().numpy() for rows in self(images)]  # not all of it travels
+
+    def _sharing(self) -> AbstractContextManager[None]:
+        """Return a block for one of the calls that share the threads."""
+        return torch_threads(self._threads) if self.parallel > 1 else nullcontext()
+
+
+def _level(detect: Detect, number: int) -> Level:
+    """Return one scale of a head."""
+    convolution, anchors = cast(nn.Conv2d, detect.m[number]), detect.anchors_px[number].numpy(force=True)
+    weights = convolution.weight.float().numpy(force=True).reshape(detect.na, detect.no, -1)
+    biases = cast(Tensor, convolution.bias).float().numpy(force=True).reshape(detect.na, detect.no)
+    return Level(detect.strides[number], anchors.astype(np.float32), weights, biases)
+
+
+def _objectness(level: Level) -> nn.Conv2d:
+    """Return the convolution that computes the objectness of a level and nothing else."""
+    anchors, _, channels = level.weights.shape
+    convolution = nn.Conv2d(channels, anchors, 1).requires_grad_(False).to(memory_format=torch.channels_last)
+    convolution.weight.copy_(torch.from_numpy(level.weights[:, OBJECTNESS, :, None, None]))
+    cast(Tensor, convolution.bias).copy_(torch.from_numpy(level.biases[:, OBJECTNESS]))
+    return convolution
 
 
 def load(path: Path, settings: LoadSettings, augment: bool = False) -> PyTorchBackend:

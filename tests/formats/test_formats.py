@@ -249,6 +249,15 @@ def test_likely_rows_are_those_of_the_whole_prediction(kind):
         ExportedBackend(dataclasses.replace(file, input_hw=(64, 96)), Path("a.onnx")).find_rows(pixels, 0.5)
 
 
+@pytest.mark.parametrize("augment", [False, True])
+def test_likely_rows_of_a_checkpoint_are_those_of_its_prediction(tiny_weights, augment):
+    backend = load_backend([tiny_weights], CPU, augment=augment)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3), np.uint8)
+    table = backend(torch.from_numpy(as_floats(pixels))).numpy()
+    for rows, wanted in zip(backend.find_rows(pixels, 0.0), table, strict=True):
+        np.testing.assert_allclose(rows, wanted, rtol=1e-4, atol=1e-3)
+
+
 def test_likely_rows_of_an_ensemble_are_side_by_side(tiny_weights):
     one, two = load_backend([tiny_weights], CPU), load_backend([tiny_weights, tiny_weights], CPU)
     pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3), np.uint8)
