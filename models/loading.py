@@ -9,8 +9,9 @@ import torch
 
 from models.formats import Backend, Ensemble, check_weights, load_backend
 from models.formats.facts import DEFAULT_STRIDE, Facts
-from models.formats.fastest import AUTO, choose_runtime
+from models.formats.fastest import choose_runtime
 from models.formats.pytorch import PyTorchBackend
+from models.formats.remembered import AUTO
 from models.plugins import load_plugins
 from models.transfer import transfer_weights
 from models.yolo import Model

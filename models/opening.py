@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.formats import Backend, check_weights, load_backend
+from models.formats.remembered import Choice, recall
 from utils.cores import describe_processor, thread_count
 from utils.log import LOGGER
 
@@ -46,14 +47,26 @@ def open_weights(weights: Sequence[str], wanted: Opening) -> Backend:
         from models.plugins import load_plugins
 
         load_plugins(wanted.plugins)
-    if _without_torch(weights, wanted):
+    known = _recalled(weights, wanted)
+    if known or _without_torch(weights, wanted):
         LOGGER.info(f"YOLOv5-NAM {describe_processor(thread_count())}")
-        device, files, half = "cpu", list(weights), False
+        if known:
+            LOGGER.info(known.line())
+        device, files, half = "cpu", [str(known.path)] if known else list(weights), False
     else:
         device, files, half = _with_torch(weights, wanted)
     return load_backend(
         files, device, half, wanted.augment, wanted.dnn, wanted.names, parallel=wanted.parallel, pixels=True
     )
+
+
+def _recalled(weights: Sequence[str], wanted: Opening) -> Choice | None:
+    """Return the export that is known to be the fastest way to run a checkpoint, where torch need not be asked."""
+    only_processor = wanted.device.strip().lower() == "cpu" and not wanted.kept_by
+    if not wanted.runtime or not only_processor or len(weights) > 1 or check_weights(Path(weights[0])).argument:
+        return None
+    known = recall(Path(weights[0]), wanted.runtime)
+    return known if known and known.path != Path(weights[0]) else None
 
 
 def _without_torch(weights: Sequence[str], wanted: Opening) -> bool:

@@ -2,17 +2,24 @@
 
 import json
 import logging
+import os
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from models.formats import FORMATS, fastest, load_backend
-from models.formats.fastest import FOLDER, MEMORY, choose_runtime, measure
+from models.formats import FORMATS, fastest, load_backend, remembered
+from models.formats.fastest import choose_runtime, measure
+from models.formats.remembered import FOLDER, MEMORY
 from models.formats.writing import load_written
 from models.loading import runtime_weights
 from utils.errors import UserError
+from utils.files import ROOT
 
 SIZE = (64, 64)
 CPU = torch.device("cpu")
@@ -22,7 +29,7 @@ TORCHSCRIPT = "torchscript"  # stands for the runtimes that need packages: its r
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.delenv("YOLOV5_CACHE_DIR")
-    monkeypatch.setattr(fastest, "RUNTIMES", (TORCHSCRIPT,))
+    monkeypatch.setattr(remembered, "RUNTIMES", (TORCHSCRIPT,))
     monkeypatch.setattr(fastest, "MEASURED_SECONDS", 0.0)
 
 
@@ -50,7 +57,7 @@ def ready_made(monkeypatch):
     monkeypatch.setattr(fastest, "write", lambda row, model, path, settings, weights: path.touch() or {})
     monkeypatch.setattr(fastest, "load_written", lambda row, path, settings: None)
     monkeypatch.setattr(fastest, "add_facts", lambda row, path, facts: path.write_text(json.dumps(facts)))
-    monkeypatch.setattr(fastest, "load_backend", lambda paths, device, parallel: None)
+    monkeypatch.setattr(fastest, "load_backend", lambda paths, device, parallel, pixels=False: None)
 
 
 def agree(source, exported):
@@ -90,11 +97,15 @@ def test_pytorch_may_be_the_fastest(weights, times, ready_made):
     assert certain.name == "TorchScript" and certain.path.exists()
 
 
-def test_changed_weights_are_exported_anew_and_the_old_export_goes(weights, times, ready_made, tiny_nam_weights):
+@pytest.mark.parametrize("days", [0, 2])
+def test_changed_weights_are_exported_anew_and_the_old_export_goes(weights, times, ready_made, tiny_nam_weights, days):
     first = choose_runtime(weights, "auto", SIZE, agree)
+    made = time.time() - days * 24 * 3600
+    os.utime(first.path.parent, (made, made))
     shutil.copy(tiny_nam_weights, weights)
     second = choose_runtime(weights, "auto", SIZE, agree)
-    assert second.path != first.path and not first.path.exists() and times["calls"] == 2
+    assert second.path != first.path and second.path.exists() and times["calls"] == 2
+    assert first.path.exists() == (days < 1)  # another process may be about to load it
 
 
 @pytest.mark.parametrize("change", ["version", "damaged", "list", "gone", "processor"])
@@ -111,7 +122,7 @@ def test_other_circumstances_are_measured_anew(change, weights, times, ready_mad
     elif change == "gone":
         first.path.unlink()
     else:
-        monkeypatch.setattr(fastest, "processor_name", lambda: "another")
+        monkeypatch.setattr(remembered, "processor_name", lambda: "another")
     second = choose_runtime(weights, "auto", SIZE, agree)
     assert not second.remembered and times["calls"] == 2 and second.path.exists()
 
@@ -127,8 +138,8 @@ def test_what_sees_something_else_is_left_out(weights, times, ready_made, caplog
 
 
 def test_folders_that_cannot_be_written(weights, times, ready_made, tmp_path, monkeypatch):
-    monkeypatch.setattr(fastest, "_can_write", lambda folder: False)
-    monkeypatch.setattr(fastest, "_user_cache", lambda: tmp_path / "cache")
+    monkeypatch.setattr(remembered, "_can_write", lambda folder: False)
+    monkeypatch.setattr(remembered, "_user_cache", lambda: tmp_path / "cache")
     assert (tmp_path / "cache") in choose_runtime(weights, "auto", SIZE, agree).path.parents
     monkeypatch.setenv("YOLOV5_CACHE_DIR", str(tmp_path / "named"))
     assert (tmp_path / "named/runtime") in choose_runtime(weights, "auto", SIZE, agree).path.parents
@@ -136,8 +147,8 @@ def test_folders_that_cannot_be_written(weights, times, ready_made, tmp_path, mo
 
 
 def test_missing_runtimes(weights, monkeypatch, caplog):
-    monkeypatch.setattr(fastest, "RUNTIMES", ("engine",))
-    monkeypatch.setattr(fastest, "_version", lambda package: "")
+    monkeypatch.setattr(remembered, "RUNTIMES", ("engine",))
+    monkeypatch.setattr(remembered, "_version", lambda package: "")
     with caplog.at_level(logging.WARNING, "yolov5"):
         choice = choose_runtime(weights, "auto", SIZE, agree)
     assert (choice.path, choice.line()) == (weights, f"Runtime: PyTorch: {weights}")
@@ -153,10 +164,10 @@ def test_measuring_takes_turns_and_divides_by_calls_at_a_time():
         def __init__(self, name, parallel):
             self.name, self.parallel = name, parallel
 
-        def __call__(self, images):
+        def find_rows(self, pixels, least):
             calls.append(self.name)
 
-    found = measure({"a": Counted("a", 1), "b": Counted("b", 2)}, torch.zeros(1, 3, 8, 8), 0.0)
+    found = measure({"a": Counted("a", 1), "b": Counted("b", 2)}, np.zeros((1, 8, 8, 3), np.uint8), 0.0)
     assert set(found) == {"a", "b"} and all(value > 0 for value in found.values())
     assert calls[:6] == ["a", "b", "b", "a", "b", "b"]
 
@@ -195,13 +206,18 @@ def test_real_runtimes_take_all_sizes_and_many_threads(runtime, package, weights
     pytest.importorskip(package, reason=f"needs {package} (requirements-dev.txt)")
     from concurrent.futures import ThreadPoolExecutor
 
-    import numpy as np
-
     import models
 
-    monkeypatch.setattr(fastest, "RUNTIMES", ("openvino", "onnx"))
+    monkeypatch.setattr(remembered, "RUNTIMES", ("openvino", "onnx"))
     (path,) = runtime_weights([str(weights)], runtime, CPU, [64])
     assert runtime_weights([str(weights)], runtime, CPU, [64]) == [path]
+    if runtime == "openvino":
+        code = (
+            "import sys; from models.opening import Opening, open_weights\n"
+            f"opened = open_weights([{str(weights)!r}], Opening(device='cpu', runtime='openvino'))\n"
+            "assert str(opened.path) == sys.argv[1] and 'torch' not in sys.modules"
+        )
+        subprocess.run([sys.executable, "-c", code, path], cwd=ROOT, check=True)
     exported, source = models.load(path, "cpu"), models.load(weights, "cpu")
     exported.conf = source.conf = 0.001
     generator = np.random.default_rng(1)
