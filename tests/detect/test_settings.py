@@ -1,5 +1,7 @@
 """Options to settings: which score counts."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -26,6 +28,26 @@ MEASURED = Metadata(32, META.names, operating_point={"confidence": 0.3, "classes
 def test_the_score_is_given_or_measured(given, meta, confidence, by_class):
     settings = detection_settings(DetectOptions(**given), meta)
     assert settings.confidence == confidence and settings.class_confidence == by_class
+
+
+@pytest.mark.parametrize(
+    ("given", "input_hw", "found"),
+    [
+        ([640], None, (640, 640)),
+        ([100, 64], None, (128, 64)),
+        ([640], (64, 96), (64, 96)),
+        ([64, 96], (64, 96), (64, 96)),
+    ],
+)
+def test_the_size_is_given_or_the_only_one_there_is(given, input_hw, found):
+    meta = dataclasses.replace(META, input_hw=input_hw)
+    assert detection_settings(DetectOptions(imgsz=given), meta).size_hw == found
+
+
+def test_a_size_that_a_file_does_not_take_is_refused_with_the_right_one():
+    meta = dataclasses.replace(META, input_hw=(64, 96))
+    with pytest.raises(UserError, match=r"--imgsz 320: 'a\.onnx' takes images of 64x96 px only; leave --imgsz out"):
+        detection_settings(DetectOptions(weights=["a.onnx"], imgsz=[320]), meta)
 
 
 @pytest.mark.parametrize("wanted", ["auto", "per-class"])

@@ -25,12 +25,11 @@ def detection_settings(options: DetectOptions, meta: "Metadata") -> DetectionSet
     unknown = set(options.classes or ()) - set(meta.names)
     if unknown:
         raise UserError(f"--classes {min(unknown)}: the model has classes 0 to {max(meta.names)} only")
-    size_hw = meta.input_hw or input_size(options.imgsz, meta.stride)
     wanted = {index: meta.names[index] for index in options.classes or meta.names}
     point = OperatingPoint.stored(meta.operating_point)
     confidence, class_confidence = resolve_thresholds(options.conf_thres, point, wanted, options.weights)
     return DetectionSettings(
-        size_hw=size_hw,
+        size_hw=network_size(options, meta),
         confidence=confidence,
         class_confidence=class_confidence,
         iou=options.iou_thres,
@@ -39,6 +38,26 @@ def detection_settings(options: DetectOptions, meta: "Metadata") -> DetectionSet
         agnostic=options.agnostic_nms,
         exact_shape=meta.input_hw is not None,
     )
+
+
+def network_size(options: DetectOptions, meta: "Metadata") -> tuple[int, int]:
+    """Return height and width of the network's input, px, which for some files is the only one they take.
+
+    Raises:
+        UserError: --imgsz names another one.
+    """
+    wanted = input_size(options.imgsz, meta.stride)
+    if meta.input_hw is None or wanted == meta.input_hw:
+        return wanted
+    height, width = meta.input_hw
+    file = options.weights[0] if options.weights else "the model"
+    if options.imgsz != DetectOptions().imgsz:
+        raise UserError(
+            f"--imgsz {' '.join(map(str, options.imgsz))}: '{file}' takes images of {height}x{width} px only; leave "
+            f"--imgsz out, or export the model with --dynamic"
+        )
+    LOGGER.info(f"Images are fitted to {height}x{width} px, which is all that '{file}' takes")
+    return meta.input_hw
 
 
 def resolve_thresholds(
