@@ -87,6 +87,11 @@ class Detect(nn.Module):
         return torch.tensor(self.strides, device="cpu")
 
     @property
+    def is_plain(self) -> bool:
+        """Whether boxes come from its 1x1 convolutions alone, and no subclass computes them in another way."""
+        return type(self) is Detect
+
+    @property
     def anchors_px(self) -> Tensor:
         """(levels, anchors, 2) width and height, px."""
         return self.anchors.cpu() * self.stride.view(-1, 1, 1)

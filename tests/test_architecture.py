@@ -10,7 +10,7 @@ import pytest
 PROJECT = Path(__file__).resolve().parents[1]
 SCRIPTS = ("train", "val", "detect", "export")
 # They put parts together, as the scripts do.
-WIRING = ("models.opening", "models.__init__", "models.exporting", "models.loading", "utils.serve.__main__")
+WIRING = ("models.__init__", "models.exporting", "models.loading", "models.opening", "utils.serve.__main__")
 FILES = sorted(
     path.relative_to(PROJECT) for folder in ("models", "utils") for path in (PROJECT / folder).rglob("*.py")
 ) + [Path(f"{script}.py") for script in SCRIPTS]

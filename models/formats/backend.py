@@ -1,12 +1,18 @@
 """What every model format offers to detection and evaluation."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from utils.brightness import normalise
+
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
+
+OBJECTNESS = 4  # column
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,16 @@ class Backend(Protocol):
         """
 
 
+def find_by_tensors(
+    predict: "Callable[[Tensor], Tensor]", device: "str | torch.device", pixels: np.ndarray, least: float
+) -> list[np.ndarray]:
+    """Do what ``Backend.find_rows`` does by a function that predicts everything; only likely rows leave the device."""
+    import torch
+
+    images = normalise(torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2))
+    return [rows[~(rows[:, OBJECTNESS] <= least)].cpu().numpy() for rows in predict(images)]
+
+
 def likely_rows(table: np.ndarray, least: float) -> list[np.ndarray]:
     """Return the rows of each image in a (B, N, 5 + classes) table as ``Backend.find_rows`` does."""
-    return [rows[~(rows[:, 4] <= least)] for rows in table]
+    return [rows[~(rows[:, OBJECTNESS] <= least)] for rows in table]

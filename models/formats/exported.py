@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models.formats.backend import Metadata, likely_rows
+from models.formats.backend import Metadata, find_by_tensors, likely_rows
 from models.formats.facts import Facts, metadata_from
 from utils.boxes import xyxy_to_xywh
 from utils.brightness import as_floats
@@ -88,9 +88,7 @@ class ExportedBackend:
     def find_rows(self, pixels: np.ndarray, least: float) -> list[np.ndarray]:
         """Predict what may be worth a look; see Backend."""
         if self.runtime.device:
-            import torch
-
-            return likely_rows(self(torch.from_numpy(as_floats(pixels))).numpy(force=True), least)
+            return find_by_tensors(self, self.runtime.device, pixels, least)
         find = self.runtime.find_rows
         if find is None:
             return likely_rows(self._run(as_floats(pixels)), least)

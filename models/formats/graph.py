@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from models.formats.levels import OBJECTNESS
+from models.formats.backend import OBJECTNESS
 from models.formats.settings import NmsSettings
 from models.yolo import Detect, Model
 from utils.boxes import xywh_to_xyxy

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-OBJECTNESS = 4  # column
-
 
 @dataclass(frozen=True)
 class Level:

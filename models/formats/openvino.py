@@ -60,8 +60,9 @@ def export(model: "Model", path: Path, settings: ExportSettings) -> None:
         from models.formats.graph import ExportGraph, LevelGraph
 
         example = torch.zeros(batch, model.channels, height, width)
-        head, levels = HEAD.format(index=len(model.model) - 1), 0 if settings.nms else model.detect.nl
-        graph = (ExportGraph(model, settings.nms) if settings.nms else LevelGraph(model)).eval()
+        head = HEAD.format(index=len(model.model) - 1)
+        levels = model.detect.nl if model.detect.is_plain and not settings.nms else 0
+        graph = (LevelGraph(model) if levels else ExportGraph(model, settings.nms)).eval()
         network = openvino.convert_model(graph, example_input=example, input=[shape])
         network.inputs[0].set_names({INPUT})
         for port, name in zip(network.outputs, _output_names(levels), strict=True):

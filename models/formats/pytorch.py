@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from models.augmented import predict_augmented
-from models.formats.backend import Metadata
-from models.formats.levels import OBJECTNESS, Level, rows_of_levels
+from models.formats.backend import OBJECTNESS, Metadata, find_by_tensors
+from models.formats.levels import Level, rows_of_levels
 from models.formats.settings import LoadSettings
 from models.plugins import require_plugins
 from models.yolo import Detect, Model
@@ -64,7 +64,8 @@ class PyTorchBackend:
         self._threads = threads // self.parallel
         self.model = model.fuse().eval().requires_grad_(False)
         self.model.to(device, self.dtype).to(memory_format=torch.channels_last)
-        self._levels = [_level(self.model.detect, number) for number in range(self.model.detect.nl)]
+        by_levels = device.type == "cpu" and model.detect.is_plain
+        self._levels = [_level(model.detect, number) for number in range(model.detect.nl)] if by_levels else []
         self._objectness = [_objectness(level) for level in self._levels]
         self.meta = Metadata(
             model.largest_stride, model.names, channels=model.channels, operating_point=model.operating_point
@@ -81,14 +82,14 @@ class PyTorchBackend:
     @torch.inference_mode()
     def find_rows(self, pixels: np.ndarray, least: float) -> list[np.ndarray]:
         """Predict what may be worth a look; see Backend."""
-        images = normalise(torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2))
-        if self.device.type == "cpu" and not self.augment:
-            with self._sharing():
-                maps = self.model.maps(images)
-                objectness = [convolution(x) for convolution, x in zip(self._objectness, maps, strict=True)]
-            cells, objectness = ([x.flatten(2).transpose(1, 2).numpy() for x in some] for some in (maps, objectness))
-            return rows_of_levels(cells, objectness, self._levels, pixels.shape[2], least)
-        return [rows[~(rows[:, 4] <= least)].cpu().numpy() for rows in self(images)]  # not all of it travels
+        if self.augment or not self._levels:
+            return find_by_tensors(self, self.device, pixels, least)
+        images = normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2))
+        with self._sharing():
+            maps = self.model.maps(images)
+            objectness = [convolution(x) for convolution, x in zip(self._objectness, maps, strict=True)]
+        cells, logits = ([x.flatten(2).transpose(1, 2).numpy() for x in some] for some in (maps, objectness))
+        return rows_of_levels(cells, logits, self._levels, pixels.shape[2], least)
 
     def _sharing(self) -> AbstractContextManager[None]:
         """Return a block for one of the calls that share the threads."""

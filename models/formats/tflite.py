@@ -4,32 +4,35 @@ import importlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from models.formats import appended
 from models.formats.exported import DETECTION_COLUMNS, Runtime
 from models.formats.facts import Facts
-from models.formats.litert import convert
-from models.formats.quantized import with_half_weights, with_integers
 from models.formats.settings import ExportSettings, LoadSettings
 from models.formats.sharing import MOST_PARALLEL, shared
 from models.formats.silence import silence
-from models.yolo import Model
 from utils.errors import UserError
+
+if TYPE_CHECKING:
+    from models.yolo import Model
 
 RUNTIMES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter", "tensorflow.lite")  # the smallest first
 MOST_CHANNELS = 4  # an axis of this length holds channels
 
 
-def export(model: Model, path: Path, settings: ExportSettings) -> None:
+def export(model: "Model", path: Path, settings: ExportSettings) -> None:
     """Write a network with FP16 weights, or in INT8; see ``models/formats/litert.py`` for inputs and outputs.
 
     Raises:
         ImportError: litert-torch or ai-edge-quantizer is not installed.
         UserError: the network cannot be converted.
     """
+    from models.formats.litert import convert
+    from models.formats.quantized import with_half_weights, with_integers
+
     graph = convert(model, settings)
     path.write_bytes(with_integers(graph, settings) if settings.int8 else with_half_weights(graph, settings))
 

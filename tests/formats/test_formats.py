@@ -15,6 +15,7 @@ from models.formats.backend import likely_rows
 from models.formats.exported import CannotRunHere, ExportedBackend, Runtime
 from models.formats.facts import from_texts, to_texts
 from models.formats.pytorch import build_model
+from models.yolo import Detect
 from tests.conftest import write_random_weights
 from tests.models.recipes import random_images
 from utils.brightness import as_floats
@@ -256,6 +257,20 @@ def test_likely_rows_of_a_checkpoint_are_those_of_its_prediction(tiny_weights, a
     table = backend(torch.from_numpy(as_floats(pixels))).numpy()
     for rows, wanted in zip(backend.find_rows(pixels, 0.0), table, strict=True):
         np.testing.assert_allclose(rows, wanted, rtol=1e-4, atol=1e-3)
+
+
+def test_likely_rows_of_a_head_of_another_kind_are_those_that_it_predicts(tiny_weights):
+    class Halved(Detect):
+        def forward(self, maps):
+            table, raw = super().forward(maps)
+            return table * torch.tensor([1.0] * 4 + [0.5] * (table.shape[2] - 4)), raw
+
+    model = load_backend([tiny_weights], CPU).model
+    model.model[-1].__class__ = Halved
+    backend = PyTorchBackend(model, CPU)
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)
+    table = backend(torch.from_numpy(as_floats(pixels))).numpy()
+    np.testing.assert_allclose(backend.find_rows(pixels, 0.0)[0], table[0], rtol=1e-4, atol=1e-3)
 
 
 def test_likely_rows_of_an_ensemble_are_side_by_side(tiny_weights):
