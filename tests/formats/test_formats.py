@@ -14,7 +14,7 @@ from models.formats import FORMATS, Ensemble, Metadata, format_of, load_backend
 from models.formats.backend import likely_rows
 from models.formats.exported import CannotRunHere, ExportedBackend, Runtime
 from models.formats.facts import from_texts, to_texts
-from models.formats.pytorch import build_model
+from models.formats.pytorch import PyTorchBackend, build_model
 from models.yolo import Detect
 from tests.conftest import write_random_weights
 from tests.models.recipes import random_images
