@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+ALONE = 2**18  # multiplications for which OpenBLAS does not wake its threads
+
 
 @dataclass(frozen=True)
 class Level:
@@ -59,7 +61,7 @@ def _rows(cells: np.ndarray, objectness: np.ndarray, level: Level, width: int, t
     parts = []
     for anchor in np.arange(len(level.anchors)):
         cell = np.flatnonzero(likely[:, anchor])
-        logits = cells[cell] @ level.weights[anchor].T + level.biases[anchor]
+        logits = _product(cells[cell], level.weights[anchor].T) + level.biases[anchor]
         with np.errstate(over="ignore"):
             rows = 1 / (1 + np.exp(-logits))
         rows[:, 0] = (rows[:, 0] * 2 - 0.5 + cell % columns) * level.stride
@@ -67,3 +69,10 @@ def _rows(cells: np.ndarray, objectness: np.ndarray, level: Level, width: int, t
         rows[:, 2:4] = (rows[:, 2:4] * 2) ** 2 * level.anchors[anchor]
         parts.append(rows)
     return np.concatenate(parts)
+
+
+def _product(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Return ``rows @ matrix``, computed by this thread alone: others are at work, too, and BLAS lets its own spin."""
+    step = max(ALONE // matrix.size, 1)
+    starts = range(0, max(len(rows), 1), step)
+    return np.concatenate([rows[start : start + step] @ matrix for start in starts])

@@ -177,8 +177,9 @@ def load(path: Path, settings: LoadSettings) -> Runtime:
         facts = {"shape": [batch, channels, height, width], **facts}
     pixels = settings.pixels and not facts.get("nms")
     levels = _levels(network, facts) if pixels else []
-    wanted = [name.format(level) for name in PER_LEVEL[:2] for level in range(len(levels))] or [tables[0].any_name]
-    network = openvino.Model(list(map(network.output, wanted)), network.get_parameters())  # computes nothing else
+    names = [name.format(level) for name in PER_LEVEL[:2] for level in range(len(levels))]
+    wanted = list(map(network.output, names)) or tables[:1]
+    network = openvino.Model(wanted, network.get_parameters())  # computes nothing else
     compiled = _compiled(core, _on_pixels(openvino, network) if pixels else network, file, threads, parallel)
     requests = [compiled.create_infer_request() for _ in range(parallel)]
     sessions = shared([_PixelRequest(one, levels) if pixels else _Request(one) for one in requests])
