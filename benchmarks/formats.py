@@ -132,7 +132,7 @@ def make_entry(row: Format, int8: bool, arguments: argparse.Namespace, weights: 
         (path,) = export.run(weights=[weights], **options)
     except UserError as error:
         return Entry(name, missing=str(error), failed="not installed" not in str(error) and "GPU" not in str(error))
-    settings = ExportSettings(device=device if row.gpu else torch.device("cpu"), half=half)
+    settings = ExportSettings(device=str(device) if row.gpu else "cpu", half=half)
     try:
         backend = load_written(row, path, settings, arguments.threads)
     except UserError as error:
