@@ -79,6 +79,9 @@ class Work:
         stride = self.model.largest_stride if settings.dynamic else None
         parity = self.proof.of(backend, precision, suppression, stride)
         faults = parity.faults(TOLERANCES[precision])
+        if row.finds_rows:
+            way = load_written(row, path, settings, pixels=True).find_rows
+            faults += [fault] if (fault := self.proof.fault_of_rows(backend, way, stride)) else []
         if faults and not self.force:
             raise UserError(f"too far from its source for {precision}: {'; '.join(faults)}; --force keeps it")
         return parity, parity.line() + (f"; kept by --force although {'; '.join(faults)}" if faults else "")

@@ -38,6 +38,7 @@ class Format:
         runs_with: packages for running, as pip names them.
         implied: options that are on, whether asked for or not.
         half_on_gpu: ``half`` is the precision of the network that is exported, which only a GPU computes with.
+        finds_rows: its ``load`` knows another way than the whole table, see ``Runtime.find_rows``.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Format:
     runs_with: tuple[str, ...] = ()
     implied: frozenset[str] = frozenset()
     half_on_gpu: bool = False
+    finds_rows: bool = False
 
     @property
     def is_folder(self) -> bool:
@@ -97,6 +99,7 @@ FORMATS = (
         int8_ending="_int8_openvino_model",
         other_endings=(".xml",),
         gpu=False,
+        finds_rows=True,
         needs=("openvino",),
         runs_with=("openvino",),
     ),

@@ -57,14 +57,23 @@ def add_facts(row: Format, path: Path, facts: Facts) -> None:
     importlib.import_module(row.module).write_facts(path, facts)
 
 
-def load_written(row: Format, path: Path, settings: ExportSettings, threads: int | None = None) -> ExportedBackend:
-    """Load what ``write`` has written, to run on ``threads`` of the processor; None for one a core.
+def load_written(
+    row: Format, path: Path, settings: ExportSettings, threads: int | None = None, pixels: bool = False
+) -> ExportedBackend:
+    """Load what ``write`` has written.
+
+    Args:
+        row: the format.
+        path: what ``write`` has written.
+        settings: as ``write`` got them.
+        threads: of the processor; None for one a core.
+        pixels: see LoadSettings.
 
     Raises:
         CannotRunHere: the machine cannot run it.
         UserError: its runtime is not installed, or cannot read it.
     """
-    load_settings = LoadSettings(settings.device, settings.half and row.half_on_gpu, threads=threads)
+    load_settings = LoadSettings(settings.device, settings.half and row.half_on_gpu, threads=threads, pixels=pixels)
     try:
         return ExportedBackend(importlib.import_module(row.module).load(path, load_settings), path)
     except ImportError as error:

@@ -15,6 +15,8 @@ import torch
 
 import export
 from models.formats import load_backend
+from models.formats import openvino as format_module
+from models.formats.levels import rows_of_levels
 from models.formats.openvino import unobserved
 from models.formats.settings import LoadSettings, NmsSettings
 from tests.formats.runtimes import (
@@ -101,6 +103,19 @@ def test_a_file_whose_levels_do_not_fit_its_facts_is_read_by_its_table(copied, s
     facts = read_yaml(copied / "tiny.yaml")
     write_yaml(copied / "tiny.yaml", facts | {"anchors": [pairs[:2] for pairs in facts["anchors"]]})
     assert_same_rows(load_backend([copied], CPU, pixels=True), source)
+
+
+def test_an_export_whose_single_boxes_are_others_than_its_table_is_refused(tiny_weights, tmp_path, monkeypatch):
+    weights = str(shutil.copy(tiny_weights, tmp_path))
+    biased = lambda *given: [rows + 1 for rows in rows_of_levels(*given)]  # noqa: E731
+    monkeypatch.setattr(format_module, "rows_of_levels", biased)
+    with pytest.raises(UserError, match=r"too far from its source for FP32: likely boxes 1 px and scores 1 away"):
+        export.run(weights=[weights], include=["openvino"], imgsz=[64])
+    monkeypatch.setattr(format_module, "rows_of_levels", lambda *given: [rows[1:] for rows in rows_of_levels(*given)])
+    with pytest.raises(UserError, match=r"likely boxes instead of"):
+        export.run(weights=[weights], include=["openvino"], imgsz=[64])
+    monkeypatch.undo()
+    export.run(weights=[weights], include=["openvino"], imgsz=[64])
 
 
 def test_the_first_calls_of_several_threads_do_not_wait_for_each_other(flexible):

@@ -7,13 +7,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from utils.brightness import BRIGHTEST
 from utils.data.loader import make_validation_loader
 from utils.data.samples import Samples
 from utils.eval.evaluate import EvaluationSettings, evaluate
 from utils.export.images import as_input
-from utils.export.parity import MARGIN, Parity, Predict, Suppression, compare
+from utils.export.parity import MARGIN, TOLERANCES, Parity, Predict, Suppression, compare
 
 MOST_MAP_IMAGES = 500
+OBJECTNESS = 4  # column
+SAME_NETWORK = TOLERANCES["FP32"]  # whatever precision it has
+
+FindRows = Callable[[np.ndarray, float], list[np.ndarray]]
 
 
 @dataclasses.dataclass
@@ -70,6 +75,28 @@ class Proof:
             map50_95_source=self._source_maps[settings, stride],
             map_images=len(samples),
         )
+
+    def fault_of_rows(self, exported: Predict, find_rows: FindRows, stride: int | None) -> str:
+        """Say where the rows that detect.py gets of a file are others than in its whole prediction; empty if nowhere.
+
+        Args:
+            exported: the file, loaded.
+            find_rows: of the same file, see Backend.
+            stride: see ``of``.
+        """
+        for images in self._batches(stride):
+            pixels = (images * BRIGHTEST).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+            found = find_rows(pixels.numpy(force=True), 0.0)
+            for rows, table in zip(found, exported(images).numpy(force=True), strict=True):
+                # Objectness may round to 0, which is no box of a table, but one of a cell that was asked for all.
+                wanted = table if len(rows) == len(table) else table[table[:, OBJECTNESS] > 0]
+                if rows.shape != wanted.shape:
+                    return f"{len(rows)} likely boxes instead of {len(wanted)}"
+                apart = np.abs(rows - wanted).max(0, initial=0)
+                pixels_apart, scores_apart = apart[:OBJECTNESS].max(), apart[OBJECTNESS:].max()
+                if pixels_apart > SAME_NETWORK.box_px or scores_apart > SAME_NETWORK.score:
+                    return f"likely boxes {pixels_apart:.2g} px and scores {scores_apart:.1g} away"
+        return ""
 
     def _batches(self, stride: int | None) -> Iterator[Tensor]:
         """Yield (B, C, H, W) images, filled batches of one shape, or each in its own."""
