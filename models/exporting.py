@@ -81,7 +81,7 @@ class Work:
         faults = parity.faults(TOLERANCES[precision])
         if row.finds_rows:
             way = load_written(row, path, settings, pixels=True).find_rows
-            faults += [fault] if (fault := self.proof.fault_of_rows(backend, way, stride)) else []
+            faults += [fault] if (fault := self.proof.fault_of_rows(backend, way, precision, stride)) else []
         if faults and not self.force:
             raise UserError(f"too far from its source for {precision}: {'; '.join(faults)}; --force keeps it")
         return parity, parity.line() + (f"; kept by --force although {'; '.join(faults)}" if faults else "")

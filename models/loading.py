@@ -9,7 +9,7 @@ import torch
 
 from models.formats import Backend, Ensemble, check_weights, load_backend
 from models.formats.facts import DEFAULT_STRIDE, Facts
-from models.formats.fastest import choose_runtime
+from models.formats.fastest import FindRows, choose_runtime
 from models.formats.pytorch import PyTorchBackend
 from models.formats.remembered import AUTO
 from models.plugins import load_plugins
@@ -185,9 +185,10 @@ def _torch_only(weights: Sequence[str], device: torch.device, kept_by: str) -> s
     return f"{kept_by} works with PyTorch only" if kept_by else ""
 
 
-def _prove(source: Backend, exported: Backend) -> tuple[Facts, list[str]]:
+def _prove(source: Backend, exported: Backend, find_rows: FindRows) -> tuple[Facts, list[str]]:
     """Compare an export with its source on the project's own images; see ``Prove``."""
     images = images_to_compare((), source.meta.channels)
     proof = Proof(source, images, PROOF_HW, 1, source.meta.names, torch.device("cpu"))
     parity = proof.of(exported, "FP32", stride=source.meta.stride)
-    return parity.as_facts(), parity.faults(TOLERANCES["FP32"])
+    fault = proof.fault_of_rows(exported, find_rows, "FP32", source.meta.stride)
+    return parity.as_facts(), parity.faults(TOLERANCES["FP32"]) + ([fault] if fault else [])

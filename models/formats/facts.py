@@ -95,7 +95,7 @@ def _check_levels(strides: Any, anchors: Any) -> None:
         shapes = [np.array(pairs, np.float32).shape for pairs in anchors]
         good = len(shapes) == len(strides) and all(0 < stride < MOST_STRIDE for stride in strides)
         good = good and all(len(shape) == 2 and shape[1] == 2 for shape in shapes)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         good = False
     if not good:
         raise ValueError(f"strides and anchors are {strides!r} and {anchors!r}")

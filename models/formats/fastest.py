@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +32,9 @@ MEASURED_SECONDS = 1.0  # each, after the first calls
 LEAST_ROUNDS, FIRST_ROUNDS = 5, 2
 OUTDATED = 24 * 3600.0  # s after which what belongs to earlier weights goes; somebody may be about to load it
 
-Prove = Callable[[Backend, Backend], tuple[Facts, list[str]]]
-"""Compares the source with an export: the figures, and in words what is beyond tolerance."""
+FindRows = Callable[[np.ndarray, float], list[np.ndarray]]
+Prove = Callable[[Backend, Backend, FindRows], tuple[Facts, list[str]]]
+"""Compares the source with an export, and with how that will be run: figures, and in words what is beyond tolerance."""
 
 
 def choose_runtime(weights: Path, wanted: str, size_hw: tuple[int, int], prove: Prove) -> Choice:
@@ -66,7 +68,7 @@ def choose_runtime(weights: Path, wanted: str, size_hw: tuple[int, int], prove: 
         memory = facts | figures | {"name": found.name, "file": path}
         (work / MEMORY).write_text(json.dumps(memory, indent=1), encoding="utf-8")
     _remove_outdated(folder)
-    return recall(weights, wanted, fresh=True) or found
+    return found if found.name == TORCH else replace(found, path=folder / found.path.name)
 
 
 def _packages(rows: Sequence[Format]) -> list[str]:
@@ -147,7 +149,8 @@ def _export(
     if row.is_folder:
         path.mkdir()
     facts = write(row, model, path, settings, weights)
-    figures, faults = prove(source, load_written(row, path, settings))
+    whole, as_run = (load_written(row, path, settings, pixels=pixels) for pixels in (False, True))
+    figures, faults = prove(source, whole, as_run.find_rows)
     if faults:
         raise UserError(f"too far from PyTorch: {'; '.join(faults)}")
     add_facts(row, path, facts | {"parity": figures})

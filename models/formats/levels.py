@@ -32,32 +32,31 @@ def rows_of_levels(
     cells: Sequence[np.ndarray],
     objectness: Sequence[np.ndarray],
     levels: Sequence[Level],
-    width: int,
     least: float,
 ) -> list[np.ndarray]:
-    """Return of each image the rows whose objectness is not below ``least``, as ``Backend.find_rows`` does.
+    """Return of each image the rows whose objectness is above ``least``, or NaN, as ``Backend.find_rows`` does.
 
     Args:
-        cells: of each level (B, cells, C), what the head reads; row by row.
-        objectness: of each level (B, cells, A) logits.
+        cells: of each level (B, rows, columns, C), what the head reads.
+        objectness: of each level (B, rows, columns, A) logits.
         levels: the same levels.
-        width: of the network's input, px.
-        least: objectness in 0..1, exclusive.
+        least: objectness in 0..1.
     """
     with np.errstate(divide="ignore"):
         threshold = float(np.log(least) - np.log1p(-least))  # minus infinity at 0
     found = []
     for image in range(len(cells[0])):
         parts = zip(cells, objectness, levels, strict=True)
-        rows = [_rows(one[image], own[image], level, width, threshold) for one, own, level in parts]
+        rows = [_rows(one[image], own[image], level, threshold) for one, own, level in parts]
         found.append(np.concatenate(rows))
     return found
 
 
-def _rows(cells: np.ndarray, objectness: np.ndarray, level: Level, width: int, threshold: float) -> np.ndarray:
+def _rows(cells: np.ndarray, objectness: np.ndarray, level: Level, threshold: float) -> np.ndarray:
     """Return the likely rows of one image and level, ordered by anchor and cell, as Detect orders them."""
-    likely = ~(objectness <= threshold)  # (cells, A)
-    columns = int(width // level.stride)
+    columns, channels = cells.shape[1:]
+    cells = cells.reshape(-1, channels)
+    likely = ~(objectness <= threshold).reshape(len(cells), -1)  # (cells, A)
     parts = []
     for anchor in np.arange(len(level.anchors)):
         cell = np.flatnonzero(likely[:, anchor])

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 INPUT, OUTPUT = "images", "output0"
 PER_LEVEL = ("cells{}", "objectness{}", "weights{}", "biases{}")  # outputs beside the table, see LevelGraph
 ENDINGS = ("_int8_openvino_model", "_openvino_model")  # of the folder; its files have the stem of the weights
-TABLE_AXES = 3  # image, box, values of a box
+TABLE_AXES, IMAGE_AXES = 3, 4  # image, box, values of a box; image, row, column, channel
 MOST_PARALLEL = 64  # calls; each needs a stream of its own
 HEAD, SUPPRESSION = r"__module\.model\.model\.{index}[/.].*", r"aten::.*"  # names that OpenVINO gives their operations
 
@@ -167,7 +167,7 @@ def load(path: Path, settings: LoadSettings) -> Runtime:
     except RuntimeError as error:
         raise UserError(f"'{file}' or its .bin is missing or damaged; export the model again") from error
     tables = [port for port in network.outputs if port.partial_shape.rank == TABLE_AXES]
-    if len(network.inputs) != 1 or network.inputs[0].partial_shape.rank != 4 or not tables:
+    if len(network.inputs) != 1 or network.inputs[0].partial_shape.rank != IMAGE_AXES or not tables:
         raise UserError(f"'{file}' is no detector: expected images in and a table of boxes out")
     threads = settings.threads or thread_count()
     parallel = max(1, min(settings.parallel or 1, threads, MOST_PARALLEL))
@@ -176,7 +176,7 @@ def load(path: Path, settings: LoadSettings) -> Runtime:
     if channels:
         facts = {"shape": [batch, channels, height, width], **facts}
     pixels = settings.pixels and not facts.get("nms")
-    levels = _levels(network, facts) if pixels else []
+    levels = _levels(network, facts, columns) if pixels else []
     names = [name.format(level) for name in PER_LEVEL[:2] for level in range(len(levels))]
     wanted = list(map(network.output, names)) or tables[:1]
     network = openvino.Model(wanted, network.get_parameters())  # computes nothing else
@@ -199,8 +199,11 @@ def _output_names(levels: int) -> list[str]:
     return [OUTPUT, *(name.format(level) for level in range(levels) for name in PER_LEVEL)]
 
 
-def _levels(network: Any, facts: Facts) -> list[Level]:
-    """Return the levels of the head that a file tells of; none if it does not, or if they do not fit together."""
+def _levels(network: Any, facts: Facts, columns: int | None) -> list[Level]:
+    """Return the levels of the head that a file tells of; none if it does not, or if they do not fit together.
+
+    ``columns`` are those of the table.
+    """
     ports = {name: port for port in network.outputs for name in port.names}
     strides, anchors = facts.get("strides", []), facts.get("anchors", [])
     if not set(_output_names(len(strides))) <= set(ports):
@@ -210,8 +213,11 @@ def _levels(network: Any, facts: Facts) -> list[Level]:
         cells, objectness, weights, biases = (ports[name.format(number)] for name in PER_LEVEL)
         level = Level(stride, np.array(sides, np.float32), _constant(weights), _constant(biases))
         count, outputs, channels = level.weights.shape if level.weights.ndim == 3 else (0, 0, 0)
-        known = (_length(cells.partial_shape[2]), _length(objectness.partial_shape[2]))
-        if len(sides) != count or level.biases.shape != (count, outputs) or known != (channels, count):
+        maps = [cells.partial_shape, objectness.partial_shape]
+        known = [_length(shape[3]) if shape.rank == IMAGE_AXES else 0 for shape in maps]
+        if (len(sides), outputs) != (count, columns) or level.biases.shape != (count, outputs):
+            return []
+        if known != [channels, count]:
             return []
         found.append(level)
     return found
@@ -289,5 +295,5 @@ class _PixelRequest(_Request):
         outputs = self.infer(pixels)
         if self.levels:
             half = len(self.levels)
-            return rows_of_levels(outputs[:half], outputs[half:], self.levels, pixels.shape[2], least)
+            return rows_of_levels(outputs[:half], outputs[half:], self.levels, least)
         return likely_rows(outputs[0].astype(np.float32, copy=False), least)

@@ -88,8 +88,8 @@ class PyTorchBackend:
         with self._sharing():
             maps = self.model.maps(images)
             objectness = [convolution(x) for convolution, x in zip(self._objectness, maps, strict=True)]
-        cells, logits = ([x.flatten(2).transpose(1, 2).numpy() for x in some] for some in (maps, objectness))
-        return rows_of_levels(cells, logits, self._levels, pixels.shape[2], least)
+        cells, logits = ([x.permute(0, 2, 3, 1).numpy() for x in some] for some in (maps, objectness))
+        return rows_of_levels(cells, logits, self._levels, least)
 
     def _sharing(self) -> AbstractContextManager[None]:
         """Return a block for one of the calls that share the threads."""

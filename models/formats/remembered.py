@@ -78,16 +78,13 @@ def _version(package: str) -> str:
         return ""
 
 
-def recall(weights: Path, wanted: str, fresh: bool = False) -> Choice | None:
-    """Return what was found earlier for ``weights`` under the same circumstances, None if nothing is known.
+def recall(weights: Path, wanted: str) -> Choice | None:
+    """Return what was found earlier for ``weights``, a checkpoint, under the same circumstances; None if nothing.
 
-    Args:
-        weights: a checkpoint.
-        wanted: see ``wanted_rows``.
-        fresh: it was found just now.
+    ``wanted`` is as in ``wanted_rows``.
     """
     installed = [row for row in wanted_rows(wanted) if is_installed(row)]
-    return _remembered(place_for(weights, wanted), circumstances(weights, installed), weights, fresh)
+    return _remembered(place_for(weights, wanted), circumstances(weights, installed), weights)
 
 
 def circumstances(weights: Path, rows: Sequence[Format]) -> Facts:
@@ -137,14 +134,15 @@ def _user_cache() -> Path:
     return Path(default or Path.home() / ".cache") / "yolov5-nam"
 
 
-def _remembered(folder: Path, facts: Facts, weights: Path, fresh: bool) -> Choice | None:
+def _remembered(folder: Path, facts: Facts, weights: Path) -> Choice | None:
     """Return what was found earlier under the same circumstances, if it is still there."""
     try:
         memory = json.loads((folder / MEMORY).read_text(encoding="utf-8"))
         path = folder / memory["file"] if memory["file"] else weights
         height, width = memory["size_hw"]
-        known = Choice(memory["name"], path, dict(memory["milliseconds"]), (int(height), int(width)), not fresh)
-        same = all(memory[key] == value for key, value in facts.items()) and known.name in known.milliseconds
-    except (OSError, ValueError, LookupError, TypeError):  # not there, or damaged
+        milliseconds = {str(name): float(value) for name, value in memory["milliseconds"].items()}
+        known = Choice(memory["name"], path, milliseconds, (int(height), int(width)), remembered=True)
+        same = all(memory[key] == value for key, value in facts.items()) and known.name in milliseconds
+        return known if same and path.exists() else None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # not there, or damaged
         return None
-    return known if same and path.exists() else None

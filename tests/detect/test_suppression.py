@@ -31,6 +31,14 @@ def test_it_gives_what_evaluation_gives(count, kinds, confidence, iou, most, agn
     np.testing.assert_allclose(found, wanted, rtol=1e-6)
 
 
+@pytest.mark.parametrize("iou", [0.0, 0.45])
+def test_classes_do_not_meet_where_boxes_leave_the_image(iou):
+    corners = np.float32([[40, 40, 640, 640], [-560, -560, 40, 40], [-20, -20, 30, 30]])
+    boxes = np.concatenate(((corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]), 1)
+    rows = np.concatenate((boxes, np.float32([[1, 0.9, 0, 0], [1, 0, 0.8, 0], [1, 0, 0, 0.7]])), 1)
+    assert suppress(rows, 0.25, iou)[:, 5].tolist() == [0, 1, 2]
+
+
 def test_many_candidates_of_which_few_survive_are_all_looked_at():
     """The best ones all lie at one place, and the others only come into play when these do not fill the places."""
     rows = np.tile(np.float32([100, 100, 50, 50, 1, 0.9]), (LIMITS[0] + 3, 1))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -55,16 +56,16 @@ def times(monkeypatch):
 def ready_made(monkeypatch):
     """Save the time of exporting: what is written and read back is a stand-in."""
     monkeypatch.setattr(fastest, "write", lambda row, model, path, settings, weights: path.touch() or {})
-    monkeypatch.setattr(fastest, "load_written", lambda row, path, settings: None)
+    monkeypatch.setattr(fastest, "load_written", lambda row, path, settings, pixels: SimpleNamespace(find_rows=None))
     monkeypatch.setattr(fastest, "add_facts", lambda row, path, facts: path.write_text(json.dumps(facts)))
     monkeypatch.setattr(fastest, "load_backend", lambda paths, device, parallel, pixels=False: None)
 
 
-def agree(source, exported):
+def agree(source, exported, find_rows):
     return {"images": 1}, []
 
 
-def same(source, exported):
+def same(source, exported, find_rows):
     images = torch.rand(1, 3, *SIZE)
     torch.testing.assert_close(exported(images), source(images), rtol=1e-3, atol=1e-3)
     return {"images": 1}, []
@@ -108,7 +109,7 @@ def test_changed_weights_are_exported_anew_and_the_old_export_goes(weights, time
     assert first.path.exists() == (days < 1)  # another process may be about to load it
 
 
-@pytest.mark.parametrize("change", ["version", "damaged", "list", "gone", "processor"])
+@pytest.mark.parametrize("change", ["version", "damaged", "list", "number", "gone", "processor"])
 def test_other_circumstances_are_measured_anew(change, weights, times, ready_made, monkeypatch):
     first = choose_runtime(weights, "auto", SIZE, agree)
     memory = first.path.parent / MEMORY
@@ -119,6 +120,8 @@ def test_other_circumstances_are_measured_anew(change, weights, times, ready_mad
         memory.write_text("{")
     elif change == "list":
         memory.write_text("[]")
+    elif change == "number":
+        memory.write_text(json.dumps(content | {"milliseconds": {"TorchScript": "fast"}}))
     elif change == "gone":
         first.path.unlink()
     else:
@@ -127,8 +130,18 @@ def test_other_circumstances_are_measured_anew(change, weights, times, ready_mad
     assert not second.remembered and times["calls"] == 2 and second.path.exists()
 
 
+def test_weights_saved_anew_meanwhile_do_not_take_the_export_along(weights, times, ready_made, tiny_nam_weights):
+    def train_on(source, exported, find_rows):
+        shutil.copy(tiny_nam_weights, weights)
+        return {}, []
+
+    choice = choose_runtime(weights, "auto", SIZE, train_on)
+    assert choice.name == "TorchScript" and choice.path.exists()
+    assert choose_runtime(weights, "auto", SIZE, agree).path != choice.path
+
+
 def test_what_sees_something_else_is_left_out(weights, times, ready_made, caplog):
-    different = lambda source, exported: ({}, ["boxes differ by 9 px"])  # noqa: E731
+    different = lambda source, exported, find_rows: ({}, ["boxes differ by 9 px"])  # noqa: E731
     with caplog.at_level(logging.WARNING, "yolov5"):
         assert choose_runtime(weights, "auto", SIZE, different).name == "PyTorch"
     assert "TorchScript left out: too far from PyTorch: boxes differ by 9 px" in caplog.text

@@ -259,6 +259,18 @@ def test_likely_rows_of_a_checkpoint_are_those_of_its_prediction(tiny_weights, a
         np.testing.assert_allclose(rows, wanted, rtol=1e-4, atol=1e-3)
 
 
+def test_likely_rows_of_maps_that_are_no_share_of_the_image():
+    """A convolution without padding leaves a map that is smaller than the image divided by the stride."""
+    layers = [[-1, 1, "Conv", [8, 3, 2]], [-1, 1, "Conv", [8, 3, 2]], [-1, 1, "Conv", [8, 3, 2, 0]]]
+    config = {"nc": 2, "depth_multiple": 1.0, "width_multiple": 1.0, "anchors": [[10, 13, 16, 30]], "backbone": layers}
+    model = yolo.Model(config | {"head": [[[2], 1, "Detect", ["nc", "anchors"]]]}).eval()
+    assert model.stride[0] % 1
+    backend = PyTorchBackend(model, CPU)
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 640, 512, 3), np.uint8)
+    table = backend(torch.from_numpy(as_floats(pixels))).numpy()
+    np.testing.assert_allclose(backend.find_rows(pixels, 0.0)[0], table[0], rtol=1e-4, atol=1e-3)
+
+
 def test_likely_rows_of_a_head_of_another_kind_are_those_that_it_predicts(tiny_weights):
     class Halved(Detect):
         def forward(self, maps):

@@ -33,7 +33,7 @@ def test_likely_boxes_are_those_of_the_table_in_its_order(outputs, least, some, 
         ordered = np.sort(table[..., 4].ravel())
         gap = np.diff(ordered).argmax()
         least = float(ordered[gap : gap + 2].mean())
-    found, wanted = rows_of_levels(cells, objectness, levels, 96, least), likely_rows(table, least)
+    found, wanted = rows_of_levels(cells, objectness, levels, least), likely_rows(table, least)
     count = sum(map(len, wanted))
     assert (count > 0) == some and (count == table[..., 4].size) == each
     for rows, expected in zip(found, wanted, strict=True):
@@ -43,10 +43,10 @@ def test_likely_boxes_are_those_of_the_table_in_its_order(outputs, least, some, 
 def test_what_is_no_number_is_among_them(outputs):
     cells, objectness, levels, _ = outputs
     broken = [one.copy() for one in objectness]
-    broken[1][1, 3, 2] = np.nan
+    broken[1][1, 2, 3, 2] = np.nan
     spoilt = [one.copy() for one in cells]
-    spoilt[1][1, 3] = np.nan
-    first, second = rows_of_levels(spoilt, broken, levels, 96, 1.0)
+    spoilt[1][1, 2, 3] = np.nan
+    first, second = rows_of_levels(spoilt, broken, levels, 1.0)
     assert not len(first) and len(second) == 1 and np.isnan(second[0, 4])
 
 
@@ -58,6 +58,7 @@ def test_what_is_no_number_is_among_them(outputs):
         {"strides": [8.0], "anchors": [[[1, 2], [3]]]},
         {"strides": [0], "anchors": [[[1, 2]]]},
         {"strides": [8.0], "anchors": [[["a", "b"]]]},
+        {"strides": [8.0], "anchors": [[[10**400, 1]]]},
         {"strides": [8.0, 16.0], "anchors": [[[1, 2]]]},
     ],
 )

@@ -50,13 +50,13 @@ def network_size(options: DetectOptions, meta: "Metadata") -> tuple[int, int]:
     if meta.input_hw is None or wanted == meta.input_hw:
         return wanted
     height, width = meta.input_hw
-    file = options.weights[0] if options.weights else "the model"
+    file = f"'{options.weights[0]}'" if len(options.weights) == 1 else "one of the --weights"
     if options.imgsz != DetectOptions().imgsz:
         raise UserError(
-            f"--imgsz {' '.join(map(str, options.imgsz))}: '{file}' takes images of {height}x{width} px only; leave "
+            f"--imgsz {' '.join(map(str, options.imgsz))}: {file} takes images of {height}x{width} px only; leave "
             f"--imgsz out, or export the model with --dynamic"
         )
-    LOGGER.info(f"Images are fitted to {height}x{width} px, which is all that '{file}' takes")
+    LOGGER.info(f"Images are fitted to {height}x{width} px, which is all that {file} takes")
     return meta.input_hw
 
 

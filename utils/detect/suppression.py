@@ -12,7 +12,7 @@ from utils.boxes import xywh_to_xyxy
 from utils.errors import UserError
 
 MIN_SIDE, MAX_SIDE = 2.0, 7680.0  # px; v6.1 drops boxes with a side outside this range
-LIMITS = (2_000, 30_000)  # best-scored candidates that take part: at first, and if too few of them survive
+LIMITS = (2_000, 8_000, 30_000)  # best-scored candidates that take part; more of them if too few survive
 
 
 def suppress(
@@ -72,6 +72,7 @@ def _survivors(candidates: np.ndarray, iou: float, agnostic: bool) -> np.ndarray
     if not len(candidates):
         return np.zeros(0, int)
     corners = candidates[:, :4].astype(float)
+    corners -= corners.min()  # OpenCV moves the classes apart by the largest coordinate, as if none were below 0
     boxes = np.concatenate((corners[:, :2], corners[:, 2:] - corners[:, :2]), 1)  # left, top, width, height
     ranks = np.arange(len(candidates), 0, -1, dtype=np.float32)  # for scores, which differ by too little to be sorted
     labels = np.zeros(len(candidates), np.int32) if agnostic else candidates[:, 5].astype(np.int32)

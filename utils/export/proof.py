@@ -12,11 +12,10 @@ from utils.data.loader import make_validation_loader
 from utils.data.samples import Samples
 from utils.eval.evaluate import EvaluationSettings, evaluate
 from utils.export.images import as_input
-from utils.export.parity import MARGIN, TOLERANCES, Parity, Predict, Suppression, compare
+from utils.export.parity import MARGIN, TOLERANCES, WEAKEST, Parity, Predict, Suppression, compare
 
 MOST_MAP_IMAGES = 500
 OBJECTNESS = 4  # column
-SAME_NETWORK = TOLERANCES["FP32"]  # whatever precision it has
 
 FindRows = Callable[[np.ndarray, float], list[np.ndarray]]
 
@@ -76,14 +75,16 @@ class Proof:
             map_images=len(samples),
         )
 
-    def fault_of_rows(self, exported: Predict, find_rows: FindRows, stride: int | None) -> str:
+    def fault_of_rows(self, exported: Predict, find_rows: FindRows, precision: str, stride: int | None) -> str:
         """Say where the rows that detect.py gets of a file are others than in its whole prediction; empty if nowhere.
 
         Args:
             exported: the file, loaded.
             find_rows: of the same file, see Backend.
+            precision: see ``of``. The network is the same both times: what it rounds, it rounds alike, nearly always.
             stride: see ``of``.
         """
+        most = TOLERANCES["FP16" if precision == "INT8" else "FP32"]
         for images in self._batches(stride):
             pixels = (images * BRIGHTEST).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
             found = find_rows(pixels.numpy(force=True), 0.0)
@@ -92,9 +93,10 @@ class Proof:
                 wanted = table if len(rows) == len(table) else table[table[:, OBJECTNESS] > 0]
                 if rows.shape != wanted.shape:
                     return f"{len(rows)} likely boxes instead of {len(wanted)}"
-                apart = np.abs(rows - wanted).max(0, initial=0)
+                certain = wanted[:, OBJECTNESS] > (WEAKEST if precision == "INT8" else 0)
+                apart = np.abs(rows - wanted)[certain].max(0, initial=0)
                 pixels_apart, scores_apart = apart[:OBJECTNESS].max(), apart[OBJECTNESS:].max()
-                if pixels_apart > SAME_NETWORK.box_px or scores_apart > SAME_NETWORK.score:
+                if not (pixels_apart <= most.box_px and scores_apart <= most.score):  # NaN is a fault, too
                     return f"likely boxes {pixels_apart:.2g} px and scores {scores_apart:.1g} away"
         return ""
 
