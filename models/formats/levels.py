@@ -37,7 +37,7 @@ def rows_of_levels(
     """Return of each image the rows whose objectness is above ``least``, or NaN, as ``Backend.find_rows`` does.
 
     Args:
-        cells: of each level (B, rows, columns, C), what the head reads.
+        cells: of each level (B, rows * columns, C), what the head reads.
         objectness: of each level (B, rows, columns, A) logits.
         levels: the same levels.
         least: objectness in 0..1.
@@ -54,8 +54,7 @@ def rows_of_levels(
 
 def _rows(cells: np.ndarray, objectness: np.ndarray, level: Level, threshold: float) -> np.ndarray:
     """Return the likely rows of one image and level, ordered by anchor and cell, as Detect orders them."""
-    columns, channels = cells.shape[1:]
-    cells = cells.reshape(-1, channels)
+    columns = objectness.shape[1]
     likely = ~(objectness <= threshold).reshape(len(cells), -1)  # (cells, A)
     parts = []
     for anchor in np.arange(len(level.anchors)):

@@ -213,8 +213,9 @@ def _levels(network: Any, facts: Facts, columns: int | None) -> list[Level]:
         cells, objectness, weights, biases = (ports[name.format(number)] for name in PER_LEVEL)
         level = Level(stride, np.array(sides, np.float32), _constant(weights), _constant(biases))
         count, outputs, channels = level.weights.shape if level.weights.ndim == 3 else (0, 0, 0)
-        maps = [cells.partial_shape, objectness.partial_shape]
-        known = [_length(shape[3]) if shape.rank == IMAGE_AXES else 0 for shape in maps]
+        shapes = [cells.partial_shape, objectness.partial_shape]
+        ranks_fit = [shape.rank for shape in shapes] == [TABLE_AXES, IMAGE_AXES]
+        known = [_length(shape[-1]) for shape in shapes] if ranks_fit else []
         if (len(sides), outputs) != (count, columns) or level.biases.shape != (count, outputs):
             return []
         if known != [channels, count]:

@@ -88,7 +88,8 @@ class PyTorchBackend:
         with self._sharing():
             maps = self.model.maps(images)
             objectness = [convolution(x) for convolution, x in zip(self._objectness, maps, strict=True)]
-        cells, logits = ([x.permute(0, 2, 3, 1).numpy() for x in some] for some in (maps, objectness))
+        cells = [x.flatten(2).transpose(1, 2).numpy() for x in maps]
+        logits = [x.permute(0, 2, 3, 1).numpy() for x in objectness]
         return rows_of_levels(cells, logits, self._levels, least)
 
     def _sharing(self) -> AbstractContextManager[None]:

@@ -45,7 +45,7 @@ def test_what_is_no_number_is_among_them(outputs):
     broken = [one.copy() for one in objectness]
     broken[1][1, 2, 3, 2] = np.nan
     spoilt = [one.copy() for one in cells]
-    spoilt[1][1, 2, 3] = np.nan
+    spoilt[1][1, 2 * broken[1].shape[2] + 3] = np.nan
     first, second = rows_of_levels(spoilt, broken, levels, 1.0)
     assert not len(first) and len(second) == 1 and np.isnan(second[0, 4])
 
