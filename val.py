@@ -53,6 +53,7 @@ def load_subjects(options: ValOptions, device: "torch.device", names: Mapping[in
         names: of the classes, for files that have none.
     """
     from models.formats import load_backend
+    from models.formats.backend import predict_by_rows
     from utils.device import use_half
     from utils.eval.job import Subject
     from utils.weights import newest_weights
@@ -60,8 +61,12 @@ def load_subjects(options: ValOptions, device: "torch.device", names: Mapping[in
     half = use_half(options.half or (options.task == "speed" and device.type == "cuda"), device)
     weights = list(filter(None, options.weights)) or [str(newest_weights())]
     groups = [[file] for file in weights] if options.compare or options.task == "study" else [weights]
-    backends = [load_backend(group, device, half, options.augment, options.dnn, names) for group in groups]
-    return [Subject(group, backend, backend.meta) for group, backend in zip(groups, backends, strict=True)]
+    subjects = []
+    for group in groups:
+        backend = load_backend(group, device, half, options.augment, options.dnn, names, pixels=options.as_detect)
+        predict = predict_by_rows(backend.find_rows, options.conf_thres) if options.as_detect else backend
+        subjects.append(Subject(group, predict, backend.meta))
+    return subjects
 
 
 def run(**options: Any) -> "Evaluation | list[Evaluation]":

@@ -3,9 +3,9 @@
     python -m benchmarks.formats --weights yolov5n.pt --data coco128.yaml --threads 2 --int8
 
 The weights are copied to a temporary folder and exported there. The mAP is that of val.py on squares. Times are of the
-network alone with one image a call, all formats in turns, so that a machine that slows down slows all of them down; the
-median over the rounds counts. ``x`` is the median of (PyTorch's time) / (the format's time in the same round). A format
-that is missing says why.
+network alone with one image a call, the second of two after a pause, all formats in turns, so that a machine that slows
+down slows all of them down; the median over the rounds counts. ``x`` is the median of (PyTorch's time) / (the format's
+time in the same round). A format that is missing says why.
 """
 
 import argparse
@@ -43,6 +43,7 @@ from utils.log import progress, set_up_logging
 
 Predict = Callable[[Tensor], Tensor]
 WARM_UP = 3  # calls of a network before its time counts
+PAUSE = 0.1  # s, after which the threads of the runtime before no longer wait in a busy loop
 
 
 @dataclass
@@ -164,6 +165,8 @@ def measure_times(entries: list[Entry], config: DatasetConfig, size: int, rounds
         ahead = turn % len(entries)  # nobody is always the first
         for entry in entries[ahead:] + entries[:ahead]:
             assert entry.predict
+            time.sleep(PAUSE)
+            entry.predict(inputs[turn % len(inputs)])
             synchronize(device)
             start = time.perf_counter()
             entry.predict(inputs[turn % len(inputs)])

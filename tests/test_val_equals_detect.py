@@ -92,8 +92,11 @@ def test_batches_change_no_more_than_the_last_digits(weights, data, tmp_path):
         np.testing.assert_allclose(numbers(measured[name]), numbers(text), atol=1e-4)
 
 
-def test_models_of_one_shape_too(weights, data, tmp_path):
-    (exported,) = export.run(weights=[str(weights)], imgsz=[96])
+@pytest.mark.parametrize("runtime", ["torchscript", "openvino"])
+def test_models_of_one_shape_too(weights, data, tmp_path, runtime):
+    if runtime == "openvino":
+        pytest.importorskip("openvino", reason="needs openvino (requirements-dev.txt)")
+    (exported,) = export.run(weights=[str(weights)], imgsz=[96], include=[runtime])
     shown, measured = files_of_both(exported, data, tmp_path, 96, **THRESHOLDS)
     assert len(shown) == len(SIZES) and measured == shown
 

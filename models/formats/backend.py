@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from utils.brightness import normalise
+from utils.brightness import BRIGHTEST, normalise
 
 if TYPE_CHECKING:
     import torch
@@ -76,6 +76,23 @@ def find_by_tensors(
 
     images = normalise(torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2))
     return [rows[~(rows[:, OBJECTNESS] <= least)].cpu().numpy() for rows in predict(images)]
+
+
+def predict_by_rows(
+    find_rows: Callable[[np.ndarray, float], list[np.ndarray]], least: float
+) -> "Callable[[Tensor], Tensor]":
+    """Return what predicts as ``Backend`` does when called, by the way that detect.py goes.
+
+    Rows of no greater objectness than ``least`` are missing, rows of zeros fill up the images that have fewer.
+    """
+    import torch
+
+    def predict(images: "Tensor") -> "Tensor":
+        pixels = (images * BRIGHTEST).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+        found = [torch.from_numpy(rows) for rows in find_rows(pixels.numpy(force=True), least)]
+        return torch.nn.utils.rnn.pad_sequence(found, batch_first=True).to(images.device)
+
+    return predict
 
 
 def likely_rows(table: np.ndarray, least: float) -> list[np.ndarray]:

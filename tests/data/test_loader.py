@@ -7,13 +7,13 @@ import torch
 
 from tests.data.test_dataset import STRONG, make_samples
 from tests.golden_data import load_golden
+from utils.brightness import normalise
 from utils.data.dataset import DetectionDataset, Item
 from utils.data.loader import (
     collate,
     enlarge_item,
     make_loader,
     make_validation_loader,
-    normalise,
     quad_item,
     tile_items,
 )
