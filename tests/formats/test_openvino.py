@@ -105,6 +105,7 @@ def test_a_file_whose_levels_do_not_fit_its_facts_is_read_by_its_table(copied, s
     assert_same_rows(load_backend([copied], CPU, pixels=True), source)
 
 
+@pytest.mark.slow
 def test_an_export_whose_single_boxes_are_others_than_its_table_is_refused(tiny_weights, tmp_path, monkeypatch):
     weights = str(shutil.copy(tiny_weights, tmp_path))
     biased = lambda *given: [rows + 1 for rows in rows_of_levels(*given)]  # noqa: E731

@@ -112,6 +112,7 @@ def test_files(tmp_path):
 
 
 @pytest.mark.filterwarnings("error")
+@pytest.mark.slow
 def test_picture(tmp_path, monkeypatch):
     monkeypatch.undo()
     search(tmp_path, BASE, 2, Objective())

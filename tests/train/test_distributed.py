@@ -297,6 +297,7 @@ def largest_difference(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Te
     return max((ours[name] - value).abs().max().item() for name, value in theirs.items()) / largest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", STEPS)
 def test_gradients_of_two_processes_are_those_of_one(pair, alone, case):
     assert largest_difference(pair[0][case], alone[case]) < 1e-6
