@@ -20,6 +20,7 @@ AUTO = "auto"
 RUNTIMES = ("openvino", "onnx")  # rows of FORMATS that may be faster than torch, on processors
 FOLDER = ".runtime"  # beside the weights
 MEMORY = "choice.json"
+LAYOUT = 2  # of the graphs that export writes; another number makes all of them anew
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ def circumstances(weights: Path, rows: Sequence[Format]) -> Facts:
     """Return what a measurement depends on."""
     packages = {"torch", *(package for row in rows for package in (*row.needs, *row.runs_with))}
     return {
+        "layout": LAYOUT,
         "weights_hash": hash_of(weights),
         "versions": {package: _version(package) for package in sorted(packages)},
         "processor": f"{platform.system()} {processor_name()}, {thread_count()} threads",
