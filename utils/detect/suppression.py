@@ -39,9 +39,7 @@ def suppress(
     Raises:
         UserError: a threshold is outside 0..1.
     """
-    for name, value in (("confidence (--conf-thres)", confidence), ("IoU (--iou-thres)", iou)):
-        if not 0 <= value <= 1:
-            raise UserError(f"{name} threshold is {value}, expected a number from 0 to 1")
+    check_thresholds(confidence, iou)
     found = _candidates(rows, confidence, classes)
     for limit in LIMITS:  # survival depends on better ones only
         best = found[:limit]
@@ -49,6 +47,17 @@ def suppress(
         if len(kept) >= max_detections or len(best) == len(found):
             break
     return best[kept[:max_detections]]
+
+
+def check_thresholds(confidence: float, iou: float) -> None:
+    """Refuse thresholds outside 0..1.
+
+    Raises:
+        UserError: one is; it names its option.
+    """
+    for name, value in (("confidence (--conf-thres)", confidence), ("IoU (--iou-thres)", iou)):
+        if not 0 <= value <= 1:
+            raise UserError(f"{name} threshold is {value}, expected a number from 0 to 1")
 
 
 def _candidates(rows: np.ndarray, confidence: float, classes: Sequence[int] | None) -> np.ndarray:

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from utils.boxes import xywh_to_xyxy
+from utils.detect.suppression import MAX_SIDE, MIN_SIDE, check_thresholds
 from utils.device import one_thread
-from utils.errors import UserError, not_finite
+from utils.errors import not_finite
 
-MIN_SIDE, MAX_SIDE = 2.0, 7680.0  # px; v6.1 drops boxes with a side outside this range
 MAX_CANDIDATES = 30_000  # best-scored candidates of one image that take part
 FIRST_CANDIDATES = 2_000  # as many of them are tried first, see _suppress
 BLOCK = 256  # about as many candidates are compared with one another, see _survivors
@@ -53,8 +53,7 @@ def non_max_suppression(
     Raises:
         UserError: a threshold is outside 0..1.
     """
-    _check_threshold("confidence (--conf-thres)", confidence)
-    _check_threshold("IoU (--iou-thres)", iou)
+    check_thresholds(confidence, iou)
     wanted = None if classes is None else torch.tensor(list(classes), device=prediction.device)
     detections = []
     for rows, likely in zip(prediction, prediction[..., 4] > confidence, strict=True):
@@ -107,11 +106,6 @@ def check_finite(prediction: Tensor, images: Sequence[str | Path]) -> None:
 def _finite(values: Tensor) -> bool:
     """Tell by the sum, which is cheaper than looking at each value; FP16 sums would overflow."""
     return bool(values.sum(dtype=torch.float32).isfinite())
-
-
-def _check_threshold(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise UserError(f"{name} threshold is {value}, expected a number from 0 to 1")
 
 
 @dataclass(frozen=True)
