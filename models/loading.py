@@ -8,8 +8,9 @@ from typing import cast
 import torch
 
 from models.formats import Backend, Ensemble, check_weights, load_backend
+from models.formats.backend import FindRows
 from models.formats.facts import DEFAULT_STRIDE, Facts
-from models.formats.fastest import FindRows, choose_runtime
+from models.formats.fastest import choose_runtime
 from models.formats.pytorch import PyTorchBackend
 from models.formats.remembered import AUTO
 from models.plugins import load_plugins

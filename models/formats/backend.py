@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 OBJECTNESS = 4  # column
 
+FindRows = Callable[[np.ndarray, float], list[np.ndarray]]
+"""See ``Backend.find_rows``."""
+
 
 @dataclass(frozen=True)
 class Metadata:
@@ -78,9 +81,7 @@ def find_by_tensors(
     return [rows[~(rows[:, OBJECTNESS] <= least)].cpu().numpy() for rows in predict(images)]
 
 
-def predict_by_rows(
-    find_rows: Callable[[np.ndarray, float], list[np.ndarray]], least: float
-) -> "Callable[[Tensor], Tensor]":
+def predict_by_rows(find_rows: FindRows, least: float) -> "Callable[[Tensor], Tensor]":
     """Return what predicts as ``Backend`` does when called, by the way that detect.py goes.
 
     Rows of no greater objectness than ``least`` are missing, rows of zeros fill up the images that have fewer.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models.formats.backend import Metadata, find_by_tensors, likely_rows
+from models.formats.backend import FindRows, Metadata, find_by_tensors, likely_rows
 from models.formats.facts import Facts, metadata_from
 from utils.boxes import xyxy_to_xywh
 from utils.brightness import as_floats
@@ -47,7 +47,7 @@ class Runtime:
     input_hw: tuple[int, int] | None = None
     classes: int | None = None
     parallel: int = 1
-    find_rows: Callable[[np.ndarray, float], list[np.ndarray]] | None = None
+    find_rows: FindRows | None = None
     device: str = ""
 
 

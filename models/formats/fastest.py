@@ -14,9 +14,19 @@ from pathlib import Path
 import numpy as np
 
 from models.formats import Backend, Format, load_backend
+from models.formats.backend import FindRows
 from models.formats.facts import Facts
 from models.formats.pytorch import build_model
-from models.formats.remembered import AUTO, MEMORY, Choice, circumstances, is_installed, place_for, recall, wanted_rows
+from models.formats.remembered import (
+    AUTO,
+    MEMORY,
+    Choice,
+    circumstances,
+    is_installed,
+    place_for,
+    remembered_in,
+    wanted_rows,
+)
 from models.formats.settings import ExportSettings
 from models.formats.writing import add_facts, load_written, settings_for, write
 from models.yolo import Model
@@ -32,7 +42,6 @@ MEASURED_SECONDS = 1.0  # each, after the first calls
 LEAST_ROUNDS, FIRST_ROUNDS = 5, 2
 OUTDATED = 24 * 3600.0  # s after which what belongs to earlier weights goes; somebody may be about to load it
 
-FindRows = Callable[[np.ndarray, float], list[np.ndarray]]
 Prove = Callable[[Backend, Backend, FindRows], tuple[Facts, list[str]]]
 """Compares the source with an export, and with how that will be run: figures, and in words what is beyond tolerance."""
 
@@ -57,10 +66,11 @@ def choose_runtime(weights: Path, wanted: str, size_hw: tuple[int, int], prove: 
     if not installed:
         LOGGER.warning(f"WARNING: no other runtime is installed: pip install {' or '.join(_packages(rows))}")
         return Choice(TORCH, weights)
-    known = recall(weights, wanted)
+    facts = circumstances(weights, installed)
+    folder = place_for(weights, wanted, facts)
+    known = remembered_in(folder, facts, weights)
     if known:
         return known
-    folder, facts = place_for(weights, wanted), circumstances(weights, installed)
     with _replaced_when_done(folder) as work:
         found = _try_all(weights, installed, wanted, size_hw, prove, work)
         path = None if found.name == TORCH else found.path.name

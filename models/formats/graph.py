@@ -78,7 +78,9 @@ class _CellwiseHead(nn.Module):
             logits = nn.functional.linear(cells, weights, biases)
             raw.append(logits.view(batch, rows, columns, anchors, outputs).permute(0, 3, 1, 2, 4))
             objectness = nn.functional.linear(cells, weights[OBJECTNESS::outputs], biases[OBJECTNESS::outputs])
-            by_row = objectness.view(batch, rows, columns, anchors)  # tells the columns; cells so would cost 8 ms
+            by_row = objectness.view(
+                batch, rows, columns, anchors
+            )  # tells the columns; OpenVINO is slow with such cells
             levels.append((cells, by_row, weights.view(anchors, outputs, -1), biases.view(anchors, outputs)))
         return self.detect.decode(raw), levels
 

@@ -1,7 +1,7 @@
 """Looking at objectness first: of 18,900 boxes of a picture ten count, and the others need no scores and no pixels.
 
 The head computes 85 numbers for each box of COCO, by a matrix product with what the network has found in the cell of
-the box. Here it computes objectness, and the other 84 only where that is high. In INT8 this saves a third of the time.
+the box. Here it computes objectness, and the other 84 only where that is high.
 """
 
 from collections.abc import Sequence

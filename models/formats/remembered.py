@@ -85,7 +85,8 @@ def recall(weights: Path, wanted: str) -> Choice | None:
     ``wanted`` is as in ``wanted_rows``.
     """
     installed = [row for row in wanted_rows(wanted) if is_installed(row)]
-    return _remembered(place_for(weights, wanted), circumstances(weights, installed), weights)
+    facts = circumstances(weights, installed)
+    return remembered_in(place_for(weights, wanted, facts), facts, weights)
 
 
 def circumstances(weights: Path, rows: Sequence[Format]) -> Facts:
@@ -109,9 +110,9 @@ def processor_name() -> str:
     return models[0] if models else platform.machine()
 
 
-def place_for(weights: Path, wanted: str) -> Path:
-    """Return the folder for what is found: beside the weights, else in a folder for caches."""
-    name = f"{weights.stem}-{wanted}-{hash_of(weights)}"
+def place_for(weights: Path, wanted: str, facts: Facts) -> Path:
+    """Return the folder for what is found under the circumstances ``facts``: beside the weights, else among caches."""
+    name = f"{weights.stem}-{wanted}-{facts['weights_hash']}"
     beside = weights.resolve().parent
     cache = os.environ.get("YOLOV5_CACHE_DIR")
     if not cache and _can_write(beside):
@@ -136,7 +137,7 @@ def _user_cache() -> Path:
     return Path(default or Path.home() / ".cache") / "yolov5-nam"
 
 
-def _remembered(folder: Path, facts: Facts, weights: Path) -> Choice | None:
+def remembered_in(folder: Path, facts: Facts, weights: Path) -> Choice | None:
     """Return what was found earlier under the same circumstances, if it is still there."""
     try:
         memory = json.loads((folder / MEMORY).read_text(encoding="utf-8"))
